@@ -1,0 +1,1 @@
+"""Hyperparameter search around OIALR: Orthogonality-Informed Adaptive Low-Rank training."""

@@ -1,0 +1,377 @@
+"""An experiment file: YAML <-> typed, checked settings, with one clear line per mistake."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from oialr_hpo import tasks
+from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
+
+Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
+"""A whole number of optimizer steps, or a fraction of the run."""
+
+
+class ExperimentError(ValueError):
+    """A mistake in an experiment: one line with the file, the key and the remedy."""
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Training(Settings):
+    """The training loop."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    weight_decay: float = Field(0.01, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
+    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
+    patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
+
+
+class Schedule(Settings):
+    """The learning rate, set before every optimizer step.
+
+    `cosine` is timm's CosineLRScheduler with its knobs; `min_lr` above `lr` makes the rate rise.
+    `halving` multiplies by 0.5 after every epoch but the first (Autoformer).
+    """
+
+    name: Literal["cosine", "halving"] = "cosine"
+    lr: float = Field(gt=0, description="the peak, where cosine starts after the warm-up")
+    min_lr: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
+    warmup: Duration = 0
+    cooldown: Duration = 0
+    cycle_mul: float = Field(1.0, gt=0)
+    cycle_decay: float = Field(1.0, gt=0)
+    cycle_limit: int = Field(1, ge=1)
+    k_decay: float = Field(1.0, gt=0)
+
+
+class OIALRSettings(Settings):
+    """OIALR's own settings (paper, section 4), d, ν, β, α in this order."""
+
+    delay: Duration = 0.333333333
+    frequency: Duration = Field(default=0.034, description="steps between two updates")
+    cutoff: float = Field(default=0.1, ge=0, lt=1)
+    step_fraction: float = Field(default=0.1, gt=0, le=1)
+    keep_first: bool = False
+    keep_last: bool = False
+
+
+class Score(Settings):
+    """What a search minimises: a metric of the validation split, plus a weight on the trainable share."""
+
+    minimize: str = Field(description="a metric of the task, such as error or mse")
+    trainable_weight: float = Field(0.0, ge=0, description="per unit of trainable share (1 = the dense model)")
+    epoch: Literal["last", "best"] = "last"
+
+
+class Bound(Settings):
+    min: float | None = None
+    max: float | None = None
+
+
+class Experiment(Settings):
+    """One experiment: what is trained, how it is scored, and what a search may change."""
+
+    task: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    training: Training
+    schedule: Schedule
+    method: Literal["oialr", "dense"] = "oialr"
+    oialr: OIALRSettings = Field(default_factory=OIALRSettings)
+    score: Score
+    constraints: dict[str, Bound] = {}
+    search: dict[str, Any] = {}
+    start_from: list[dict[str, Any]] = []
+    dense_baseline: bool = Field(False, description="one trial of a search is the dense model, for comparison")
+    trials: int = Field(64, ge=1, description="of a search, over all workers")
+    time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
+    seed: int = Field(0, ge=0)
+    evidence: dict[str, Any] | None = Field(None, description="where exported settings come from")
+
+    @property
+    def space(self) -> Space:
+        return Space({key: parse_parameter(spec) for key, spec in self.search.items()})
+
+    def value(self, key: str) -> Value:
+        """The setting at a dotted key such as `oialr.cutoff`."""
+        found: Any = self.model_dump()
+        for part in key.split("."):
+            found = found[part]
+        return found
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Experiment":
+        """The same experiment with some settings changed, by dotted key.
+
+        Raises:
+            ExperimentError: a key does not exist or a value is not allowed.
+        """
+        content = self.model_dump()
+        for key, value in settings.items():
+            _set(content, key, value, where="settings")
+        return _validate(content, where="settings")
+
+    def starts(self) -> list[dict[str, Value]]:
+        """The searched settings of each entry of `start_from`, filled up from the file's own values."""
+        return [{key: start.get(key, self.value(key)) for key in self.search} for start in self.start_from]
+
+    def fixed(self) -> "Experiment":
+        """The experiment without its search: a file for `train`."""
+        return self.model_copy(update={"search": {}, "start_from": [], "dense_baseline": False})
+
+    def dump(self) -> dict[str, Any]:
+        """The resolved settings as plain YAML content, in the order of this class."""
+        content = self.model_dump()
+        return {key: value for key, value in content.items() if not (key == "evidence" and value is None)}
+
+
+def find(name: str) -> Path:
+    """The file of an experiment: a path to a YAML file, or the name of one that ships with the package.
+
+    Raises:
+        ExperimentError: there is none; the message offers the nearest name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ExperimentError(f"{name}: no such file")
+    directory = shipped()
+    known = {file.relative_to(directory).with_suffix("").as_posix(): file for file in directory.rglob("*.yaml")}
+    if name in known:
+        return known[name]
+    listed = ", ".join(sorted(known))
+    raise ExperimentError(f"no experiment {name!r};{_hint(name, known)} known: {listed}, or a .yaml path")
+
+
+def shipped() -> Path:
+    """The directory of the experiments that ship with the package (beside it in a checkout)."""
+    package = Path(__file__).parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def load(name: str, changes: Iterable[str] = ()) -> Experiment:
+    """Read and check an experiment.
+
+    Args:
+        name: a shipped name or a path, see `find`.
+        changes: `KEY=VALUE` strings that replace single settings; a searched key becomes fixed.
+
+    Raises:
+        ExperimentError: one line that names the file, the key and the remedy.
+    """
+    path = find(name)
+    where = path.name
+    content = parse_yaml(path.read_text(encoding="utf-8"), where)
+    if not isinstance(content, dict):
+        raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise ExperimentError(f"--set {change}: write KEY=VALUE, such as --set training.epochs=3")
+        _fix(content, key, parse_yaml(text, f"--set {change}"), where=f"--set {change}")
+    for key, spec in list(_mapping(content, "search", where).items()):
+        if not isinstance(spec, (dict, list)):
+            _fix(content, key, spec, where=f"{where}: search.{key}")
+    experiment = _validate(content, where)
+    _check_search(experiment, where)
+    return experiment
+
+
+def prepare_data(experiment: Experiment, data_dir: Path | None) -> None:
+    """Make sure that the experiment's data is there.
+
+    Raises:
+        DataError: it is not; the message says where to put it.
+    """
+    settings = tasks.load_settings(experiment.task)
+    settings.model_validate({"data": experiment.data, "model": experiment.model}).prepare_data(data_dir)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML with numbers such as 1e-3 read as numbers and repeated keys refused.
+
+    Raises:
+        ExperimentError: the text is not YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{where}:{mark.line + 1}" if mark else where
+        raise ExperimentError(f"{line}: {getattr(error, 'problem', None) or error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if isinstance(key, (list, dict)):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+            if key in seen:
+                problem = f"the key {key!r} is given twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _fix(content: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set one setting to a fixed value; `search.KEY` changes a range instead."""
+    search = _mapping(content, "search", where)
+    if key.startswith("search."):
+        search[key.removeprefix("search.")] = value
+        return
+    search.pop(key, None)
+    for start in content.get("start_from") or []:
+        if isinstance(start, dict):
+            start.pop(key, None)
+    _set(content, key, value, where)
+
+
+def _set(content: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *sections, last = key.split(".")
+    target = content
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ExperimentError(f"{where}: {key}: {section} is not a section")
+    target[last] = value
+
+
+def _mapping(content: dict[str, Any], section: str, where: str) -> dict[str, Any]:
+    found = content.setdefault(section, {})
+    if found is None:
+        found = content[section] = {}
+    if not isinstance(found, dict):
+        raise ExperimentError(f"{where}: {section}: expected a mapping of KEY: VALUE lines")
+    return found
+
+
+def _validate(content: dict[str, Any], where: str) -> Experiment:
+    try:
+        experiment = Experiment.model_validate(content)
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: {_first_line(error, Experiment)}") from None
+    try:
+        settings = tasks.load_settings(experiment.task)
+    except LookupError as error:
+        hint = _hint(experiment.task, tasks.BUILT_IN)
+        raise ExperimentError(f"{where}: task: {error};{hint}".rstrip(";")) from None
+    try:
+        resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: {_first_line(error, settings)}") from None
+    return experiment.model_copy(update=resolved.model_dump())
+
+
+def _check_search(experiment: Experiment, where: str) -> None:
+    for key, spec in experiment.search.items():
+        _known(experiment, key, f"{where}: search")
+        try:
+            parse_parameter(spec)
+        except SpaceError as error:
+            raise ExperimentError(f"{where}: search.{key}: {error}") from None
+    for key, value in experiment.space.corners():
+        try:
+            experiment.with_settings({key: value})
+        except ExperimentError as error:
+            raise ExperimentError(f"{where}: search.{key}: {str(error).removeprefix('settings: ')}") from None
+    for number, start in enumerate(experiment.start_from):
+        for key in start:
+            _known(experiment, key, f"{where}: start_from[{number}]")
+            if key not in experiment.search:
+                raise ExperimentError(
+                    f"{where}: start_from[{number}].{key}: not searched; add it to search or remove it"
+                )
+    for number, settings in enumerate(experiment.starts()):
+        try:
+            experiment.space.encode(settings)
+        except SpaceError as error:
+            raise ExperimentError(f"{where}: start_from[{number}]: {error}") from None
+    if experiment.time_limit is not None:
+        try:
+            seconds(experiment.time_limit)
+        except ValueError as error:
+            raise ExperimentError(f"{where}: time_limit: {error}") from None
+
+
+def _known(experiment: Experiment, key: str, where: str) -> None:
+    known = [k for k in flatten(experiment.model_dump()) if not k.startswith(("search", "start_from", "evidence"))]
+    if key not in known:
+        raise ExperimentError(f"{where}.{key}: no such setting;{_hint(key, known)}".rstrip(";"))
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def seconds(duration: str) -> float:
+    """Seconds of a duration such as 90s, 30m, 4h or 1d.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", duration)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 30m, 4h or 1d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake as `key: what; remedy`, with the nearest known key for one that does not exist."""
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path = [str(part) for part in first["loc"] if not str(part).startswith(("constrained", "int", "float["))]
+    path = [part for part in path if part not in ("int", "float")]
+    key, message = ".".join(path), first["msg"]
+    if first["type"] == "extra_forbidden":
+        known = list(_fields(model, path[:-1]))
+        return f"{key}: unknown key;{_hint(path[-1], known)} known: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"{key}: missing; add it"
+    if len({e["loc"][: len(path)] for e in errors}) == 1 and len(errors) > 1:
+        return f"{key}: {first['input']!r} is neither a whole number of steps nor a fraction of the run in [0, 1]"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> Iterable[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        nested = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+    return model.model_fields
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" did you mean {near[0]!r}?" if near else ""

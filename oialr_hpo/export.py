@@ -1,0 +1,96 @@
+"""`python -m oialr_hpo.export RUN`: the best settings of a search as YAML files that `train` runs again."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial, best, write_whole
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.export", description=__doc__.split(": ")[1])
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="how many of the best (default: 1)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/best)")
+    options = parser.parse_args(arguments)
+    try:
+        for path in export(RunDirectory.open(options.run), options.top, options.out):
+            print(path)
+    except RunDirectoryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def export(run: RunDirectory, top: int = 1, out: Path | None = None) -> list[Path]:
+    """Write the `top` best trials of a search as experiment files, best first.
+
+    Raises:
+        RunDirectoryError: the search has no trial to export, or `out` cannot be written.
+    """
+    trials = run.trials()
+    winners = best(trials, top)
+    if not winners:
+        infeasible = sum(trial.violation > 0 for trial in trials)
+        why = f"; {infeasible} complete ones break the constraints" if infeasible else ""
+        raise RunDirectoryError(f"{run.path} has no complete trial to export{why}; --resume it with more --trials")
+    out = out or run.path / "best"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return [_write(run, trial, place, out) for place, trial in enumerate(winners, 1)]
+    except OSError as error:
+        raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
+
+
+def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
+    experiment = run.experiment
+    path = out / f"{run.path.name}-{place}.yaml"
+    tuned = experiment.with_settings(trial.settings).fixed()
+    tuned = tuned.model_copy(update={"seed": trial.seed, "evidence": _evidence(run, trial)})
+    write_whole(path, f"{_heading(run, trial, path)}\n{yaml.safe_dump(tuned.dump(), sort_keys=False)}")
+    return path
+
+
+def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
+    experiment, environment = run.experiment, run.environment
+    return {
+        "score": trial.score,
+        "metrics": {name: value for name, value in trial.metrics.items() if name != "ranks"},
+        "ranks": trial.metrics.get("ranks", {}),
+        "split": "validation",
+        "trial": trial.number,
+        "trials": len([other for other in run.trials() if other.finished]),
+        "seed": trial.seed,
+        "threads": trial.threads,
+        "searched": list(trial.settings),
+        "untuned": {key: experiment.value(key) for key in experiment.search},
+        "command": environment["command"],
+        "commit": environment["commit"],
+        "packages": environment["packages"],
+    }
+
+
+def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
+    metrics = trial.metrics
+    shown = ("loss", "top1", "top5", "mse", "mae", "total_percent", "trainable_percent")
+    figures = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
+    environment = run.environment
+    device = metrics.get("device", "unknown device")
+    packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
+    lines = [
+        f"Trial {trial.number} of the search {run.path.name}: score {trial.score:.6g} on the validation split",
+        figures,
+        f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
+        f"{trial.threads} CPU thread(s), {trial.seconds:.1f} s",
+        f"commit {environment['commit']}; python {environment['python']}, {packages}",
+        f"found by: {environment['command']}",
+        "again:    python -m oialr_hpo.train " + str(path),
+    ]
+    return "\n".join(f"# {line}" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

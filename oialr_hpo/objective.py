@@ -1,0 +1,49 @@
+"""One trial: settings -> training -> one record of metrics per epoch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.tasks import Split, load_task
+
+
+def evaluate(
+    experiment: Experiment,
+    *,
+    seed: int,
+    worker: int = 0,
+    threads: int = 1,
+    data_dir: Path | None = None,
+    split: Split = "validation",
+) -> Iterator[dict[str, Any]]:
+    """Train an experiment and measure it after every epoch.
+
+    Args:
+        experiment: with the trial's settings in place.
+        seed: of the initialisation, the batches and the augmentation.
+        worker: index of the worker among those of this node; it chooses the device.
+        threads: CPU threads; on a CPU part of what makes a run repeatable to the bit.
+        data_dir: where data sets lie.
+        split: `validation` as a search does, `test` to report settings that are chosen.
+
+    Yields:
+        the records of `oialr_hpo.training.loop.train`.
+    """
+    import torch  # here, so that the processes which only propose settings never load torch
+
+    from oialr_hpo.training import devices
+    from oialr_hpo.training.loop import train
+
+    torch.set_num_threads(threads)
+    device = devices.choose(worker)
+    task_class = load_task(experiment.task)
+    task = task_class(
+        task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model}),
+        batch_size=experiment.training.batch_size,
+        seed=seed,
+        device=device,
+        data_dir=data_dir,
+        split=split,
+    )
+    yield from train(experiment, task, seed, device)

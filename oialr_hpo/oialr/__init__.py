@@ -1,0 +1,6 @@
+"""OIALR: Orthogonality-Informed Adaptive Low-Rank training, for any network and training loop."""
+
+from oialr_hpo.oialr.conversion import Report, load_low_rank, merge, plan
+from oialr_hpo.oialr.schedule import OIALR
+
+__all__ = ["OIALR", "Report", "load_low_rank", "merge", "plan"]

@@ -1,0 +1,55 @@
+"""DistributedDataParallel around a network whose parameters change: what travels, and the same bits on all ranks."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself, inside DistributedDataParallel and torch.compile."""
+    if isinstance(model, DistributedDataParallel):
+        return unwrapped(model.module)
+    return unwrapped(model._orig_mod) if isinstance(getattr(model, "_orig_mod", None), nn.Module) else model
+
+
+def process_group(model: nn.Module) -> dist.ProcessGroup | None:
+    return model.process_group if isinstance(model, DistributedDataParallel) else None
+
+
+def from_first_rank(
+    factors: tuple[Tensor, Tensor, Tensor], group: dist.ProcessGroup | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The group's first rank's `factors` on all its ranks: an SVD may differ in its last bits elsewhere."""
+    u, s, vt = (factor.contiguous() for factor in factors)
+    if group is not None:
+        for factor in (u, s, vt):
+            dist.broadcast(factor, dist.get_global_rank(group, 0), group)
+    return u, s, vt
+
+
+def rebuild(model: nn.Module) -> None:
+    """Sets up DistributedDataParallel again, in place, for the parameters the network has now.
+
+    Its reducer knows the parameters it was built with; a new one sums the gradients of Sigma (r x r), not those
+    of the weights. Settings and communication hooks are kept. Does nothing for other models.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return
+    hooks = model._comm_hooks
+    model.__init__(  # type: ignore[misc]
+        model.module,
+        device_ids=model.device_ids,
+        output_device=model.output_device,
+        dim=model.dim,
+        broadcast_buffers=model.broadcast_buffers,
+        process_group=model.process_group,
+        bucket_cap_mb=model.bucket_bytes_cap / 2**20,
+        find_unused_parameters=model.find_unused_parameters,
+        gradient_as_bucket_view=model.gradient_as_bucket_view,
+        static_graph=model.static_graph,
+        mixed_precision=model.mixed_precision,
+    )
+    for hook, state in hooks:
+        model.register_comm_hook(state, hook)

@@ -1,0 +1,232 @@
+"""The OIALR schedule: dense training, the change-over, then updates from the network's back (Algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter
+from torch.optim import Optimizer
+
+from oialr_hpo.oialr.conversion import (
+    Report,
+    convert,
+    empty_factors,
+    frozen,
+    merge,
+    plan,
+    planned_weights,
+    reshape,
+)
+from oialr_hpo.oialr.decomposition import svd
+from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
+from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.oialr.optimizer_state import replace_parameter, separate_decay
+
+
+class OIALR:
+    """Trains `model` by Orthogonality-Informed Adaptive Low-Rank training (paper, section 4).
+
+        oialr = OIALR(model, optimizer, delay=2500, frequency=500)
+        ...
+        optimizer.step()
+        oialr.step()
+
+    The network is changed in place. At optimizer step `delay` every weight W becomes U Sigma V^T with U and V
+    frozen. Whenever a later step is a multiple of `frequency`, the last l = L * step_fraction * u layers are
+    updated, where L is the number of low-rank layers and u = 1, 2, ... counts the updates: their bases absorb
+    the singular vectors of Sigma, and singular values below `cutoff` times the largest are dropped.
+
+    Arguments:
+        model: any network, also inside DistributedDataParallel.
+        optimizer: its optimizer, if there is one already. Sigma takes the place of its weight there, in the
+            same parameter group, with momenta carried over.
+        delay: d, in optimizer steps; 0 converts at once.
+        frequency: nu, in optimizer steps.
+        cutoff: beta, the share of the largest singular value below which others are dropped.
+        step_fraction: alpha, the share of the layers by which every update reaches further to the front.
+        keep_first, keep_last: leave the network's first or last projection dense.
+        include, exclude: shell patterns on layer names ('*.mlp.*').
+        min_size: weights with min(m, n) below it stay dense.
+        max_cut: at most this share of a layer's rank is dropped in one update (0.5 in the authors' code).
+        min_rank: no rank falls below this share of min(m, n) (0.01 in the authors' code).
+        rank_multiple: ranks are rounded up to a multiple, for tensor cores and fewer recompilations.
+        decay_sigma: whether Sigma keeps the weight decay of its weight. U and V are orthonormal, so that decaying
+            Sigma by a factor decays W by the same, as in dense training: the default. False turns it off from
+            the change-over on, in parameter groups of their own; build OIALR before the scheduler then.
+
+    Raises ValueError for an argument out of range, a pattern that matches nothing, and a network without any
+    layer to convert; FloatingPointError, naming the layer, where a weight is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+        *,
+        delay: int,
+        frequency: int,
+        cutoff: float = 0.1,
+        step_fraction: float = 0.1,
+        keep_first: bool = False,
+        keep_last: bool = False,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        min_size: int = 1,
+        max_cut: float = 1.0,
+        min_rank: float = 0.0,
+        rank_multiple: int = 1,
+        decay_sigma: bool = True,
+    ) -> None:
+        whole = {"delay": (delay, 0), "frequency": (frequency, 1), "rank_multiple": (rank_multiple, 1)}
+        for name, (steps, least) in whole.items():
+            _check(name, steps, steps >= least and steps % 1 == 0, f"a whole number, {least} or more")
+        for name, share in {"cutoff": cutoff, "min_rank": min_rank}.items():
+            _check(name, share, 0 <= share <= 1, "between 0 and 1")
+        for name, share in {"step_fraction": step_fraction, "max_cut": max_cut}.items():
+            _check(name, share, 0 < share <= 1, "above 0 and at most 1")
+        self.model, self.optimizer = model, optimizer
+        self.delay, self.frequency = delay, frequency
+        self.cutoff, self.step_fraction = cutoff, step_fraction
+        self.max_cut, self.min_rank, self.rank_multiple = max_cut, min_rank, rank_multiple
+        self._network, self._process_group = unwrapped(model), process_group(model)
+        self.report: Report = plan(
+            self._network,
+            include=include,
+            exclude=exclude,
+            keep_first=keep_first,
+            keep_last=keep_last,
+            min_size=min_size,
+        )
+        if all(layer.reason for layer in self.report):
+            raise ValueError(f"{type(self._network).__name__} has no layer to convert:\n{self.report}")
+        self.steps = 0
+        self.updates = 0
+        self._dense_parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        self._layers: dict[str, list[LowRank]] = {}
+        self._undecayed: list[dict[str, Any]] = []
+        if optimizer is not None and not decay_sigma:
+            self._undecayed = separate_decay(optimizer, planned_weights(self._network, self.report))
+        if delay == 0:
+            self._convert()
+
+    def step(self) -> None:
+        """To be called after every `optimizer.step()`: counts it, and converts or updates when due."""
+        self.steps += 1
+        if self.steps == self.delay:
+            self._convert()
+        elif self.steps > self.delay and self.steps % self.frequency == 0:
+            self._update()
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Layer name -> current rank, in the network's order; empty before the conversion."""
+        return {layer.name: layer.rank for layer in self.report if layer.rank is not None}
+
+    @property
+    def total_percent(self) -> float:
+        """All parameters, frozen ones too, in percent of the dense network's ('Compression' in the paper)."""
+        return 100 * sum(p.numel() for p in self._network.parameters()) / self._dense_parameters
+
+    @property
+    def trainable_percent(self) -> float:
+        """Trained parameters in percent of the dense network's parameters."""
+        trained = sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+        return 100 * trained / self._dense_parameters
+
+    def merge(self) -> nn.Module:
+        """Ends low-rank training: two thin matrices per layer, or a dense one where that is cheaper.
+
+        Changes and returns the network, which consists of plain torch layers; the optimizer no longer fits it.
+        """
+        self._layers = {}
+        return merge(self._network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps, updates and ranks: plain numbers and names, no tensors."""
+        return {"steps": self.steps, "updates": self.updates, "ranks": self.ranks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken; to be called before the model's and the optimizer's own
+        `load_state_dict`, since it gives both the shapes these expect.
+
+        Raises ValueError where the saved ranks belong to other layers than this network's.
+        """
+        ranks = state_dict["ranks"]
+        names = [layer.name for layer in self.report if not layer.reason]
+        if ranks and list(ranks) != names:
+            odd = min(set(ranks) ^ set(names))
+            raise ValueError(
+                f"the saved state is of other low-rank layers: '{odd}'; check include, exclude, keep_*"
+            )
+        if self._layers and not ranks:
+            raise ValueError(
+                "the saved state is of a dense network, this one is low-rank; use the saved delay"
+            )
+        if ranks and not self._layers:
+            self._change_over(reshape(self._network, self.report, ranks, self.optimizer))
+        elif ranks:
+            for layer in self.report:
+                if layer.name in ranks:
+                    layer.rank, old = ranks[layer.name], self._sigma(layer.name)
+                    self._set_factors(layer.name, *empty_factors(old, layer.shape, layer.rank))
+                    if self.optimizer is not None:
+                        replace_parameter(self.optimizer, old, self._sigma(layer.name))
+            rebuild(self.model)
+        self.steps, self.updates = state_dict["steps"], state_dict["updates"]
+
+    def _convert(self) -> None:
+        self._change_over(convert(self._network, self.report, self.optimizer, self._process_group))
+
+    def _change_over(self, layers: dict[str, list[LowRank]]) -> None:
+        self._layers = layers
+        for group in self._undecayed:
+            group["weight_decay"] = 0.0
+        rebuild(self.model)
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        if not self._layers:
+            raise RuntimeError("OIALR.step() after merge(): low-rank training has ended, drop the call")
+        self.updates += 1
+        low_rank = [layer for layer in self.report if layer.rank is not None]
+        total = len(low_rank)
+        # the tolerance makes 10 * 0.1 * 3 three layers, not two
+        touched = max(1, min(total, math.floor(total * self.step_fraction * self.updates + 1e-9)))
+        for layer in low_rank[-touched:]:
+            layer.rank = self._update_layer(layer.name, min(layer.shape))
+        rebuild(self.model)
+
+    def _update_layer(self, name: str, full_rank: int) -> int:
+        """Algorithm 1 and the cut of the rank for one layer; returns the new rank."""
+        module, sigma = self._layers[name][0], self._sigma(name)
+        left, values, right = svd(sigma, name, self._process_group)
+        rank = self._kept(values, full_rank)
+        left, values, right = left[:, :rank], values[:rank], right[:rank]
+        u, vt = module.u @ left.to(module.u.dtype), right.to(module.vt.dtype) @ module.vt
+        self._set_factors(name, u, torch.diag(values).to(sigma.dtype), vt)
+        if self.optimizer is not None:
+            replace_parameter(self.optimizer, sigma, self._sigma(name), left, right.t())
+        return rank
+
+    def _kept(self, values: Tensor, full_rank: int) -> int:
+        above = int((values >= self.cutoff * values[0]).sum())
+        floor = max(1, math.ceil((1 - self.max_cut) * len(values)), math.ceil(self.min_rank * full_rank))
+        rounded = math.ceil(max(above, floor) / self.rank_multiple) * self.rank_multiple
+        return min(rounded, len(values))
+
+    def _sigma(self, name: str) -> Parameter:
+        return self._layers[name][0].sigma
+
+    def _set_factors(self, name: str, u: Tensor, sigma: Tensor, vt: Tensor) -> None:
+        factors = frozen(u), Parameter(sigma), frozen(vt)
+        for module in self._layers[name]:
+            module.set_factors(*factors)
+
+
+def _check(name: str, value: Any, valid: bool, expected: str) -> None:
+    if not valid:
+        raise ValueError(f"OIALR: {name}={value} must be {expected}")

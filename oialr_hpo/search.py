@@ -1,0 +1,213 @@
+"""`python -m oialr_hpo.search NAME`: search the settings of an experiment.
+
+Under `mpirun -n N` every rank is a worker and Propulate's islands propose; in one process Optuna proposes and
+`--jobs` workers train.
+"""
+
+import argparse
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo.engines.worker import Search
+from oialr_hpo.experiment import ExperimentError
+from oialr_hpo.status import summary
+from oialr_hpo.tasks import DataError
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
+
+# Set by the launchers of MPICH, Open MPI and Slurm for every process they start.
+LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_STEP_NODELIST")
+PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    try:
+        changes = list(options.set)
+        given = {"trials": options.trials, "time_limit": options.time_limit, "seed": options.seed}
+        changes += [f"{key}={value}" for key, value in given.items() if value is not None]
+        finished = run(
+            options.name,
+            changes=changes,
+            out=options.out,
+            engine=options.engine,
+            jobs=options.jobs,
+            resume=options.resume,
+            data_dir=options.data_dir,
+        )
+    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
+        if _rank() == 0:
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if _rank() == 0:
+        print(f"\n{summary(finished)}")
+        if all(trial.state is State.FAILED for trial in finished.trials()):
+            print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
+            raise SystemExit(1)
+
+
+def run(
+    name: str,
+    *,
+    changes: Iterable[str] = (),
+    out: Path | None = None,
+    engine: Literal["propulate", "optuna"] | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    objective: str = "oialr_hpo.objective:evaluate",
+) -> RunDirectory:
+    """Search the settings of an experiment; under mpirun every rank calls this.
+
+    Args:
+        name: an experiment that ships with the package, or a path to a YAML file.
+        changes: `KEY=VALUE` strings, as `--set` takes them.
+        out: run directory, `runs/NAME` by default.
+        engine: `propulate` (two MPI ranks or more) or `optuna` (one process); by default what fits.
+        jobs: worker processes of the Optuna engine.
+        resume: go on with the search that `out` holds.
+        data_dir: where data sets lie.
+        objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
+
+    Returns:
+        the run directory, whose `trials()` are the result.
+
+    Raises:
+        ExperimentError: the experiment or a change is wrong.
+        DataError: the data is missing.
+        RunDirectoryError: the run directory is used, or cannot be.
+        ImpossibleChoice: the engine cannot run here.
+    """
+    ranks = _ranks()
+    engine = choose_engine(engine, ranks, jobs)
+
+    def prepare() -> Search:
+        experiment = experiments.load(name, changes)
+        experiments.prepare_data(experiment, data_dir)
+        path = out or Path("runs") / Path(name).stem
+        deadline = time.time() + experiments.seconds(experiment.time_limit) if experiment.time_limit else None
+        directory = RunDirectory.create(path, experiment, environment(max(ranks, jobs)), resume)
+        return Search(experiment, directory, data_dir, deadline, objective)
+
+    if engine == "optuna":
+        from oialr_hpo.engines import optuna
+
+        search = prepare()
+        optuna.run(search, jobs)
+    else:
+        from oialr_hpo.engines import propulate
+
+        search = propulate.on_first_rank(prepare)
+        try:
+            propulate.run(search)
+        except BaseException:
+            propulate.abort_all()
+    return search.run
+
+
+class ImpossibleChoice(ValueError):
+    """Options that cannot go together."""
+
+
+def choose_engine(
+    engine: Literal["propulate", "optuna"] | None, ranks: int, jobs: int
+) -> Literal["propulate", "optuna"]:
+    """The engine for a number of MPI ranks.
+
+    Raises:
+        ImpossibleChoice: the wanted engine cannot run there.
+    """
+    if engine == "propulate" and ranks == 1:
+        raise ImpossibleChoice("--engine propulate needs two MPI ranks or more: mpirun -n 4 python -m oialr_hpo.search")
+    if engine == "optuna" and ranks > 1:
+        raise ImpossibleChoice(f"--engine optuna runs in one process: leave out mpirun and use --jobs {ranks}")
+    if ranks > 1 and jobs > 1:
+        raise ImpossibleChoice(f"--jobs is for one process; under mpirun the {ranks} ranks are the workers")
+    return engine or ("propulate" if ranks > 1 else "optuna")
+
+
+def environment(workers: int) -> dict[str, Any]:
+    """Where and with what a search runs."""
+    return {
+        "command": " ".join([Path(sys.executable).name, "-m", "oialr_hpo.search", *sys.argv[1:]]),
+        "workers": workers,
+        "host": socket.gethostname(),
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.search", description=__doc__.split("\n")[0])
+    parser.add_argument("name", metavar="NAME", help="an experiment that ships with the package, or a .yaml path")
+    parser.add_argument("--engine", choices=["propulate", "optuna"], help="default: what fits")
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="total over all workers")
+    parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
+    parser.add_argument("--seed", type=int, metavar="S")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
+    add_data_dir(parser)
+    return parser
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    given = os.environ.get("OIALR_DATA")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(given) if given else None,
+        metavar="DIR",
+        help="where data sets lie (default: the environment variable OIALR_DATA)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
+    return number
+
+
+def _ranks() -> int:
+    """Number of MPI ranks; MPI is only touched where a launcher started this process."""
+    if not any(name in os.environ for name in LAUNCHED):
+        return 1
+    from oialr_hpo.engines import propulate
+
+    return propulate.world()[1]
+
+
+def _rank() -> int:
+    if _ranks() == 1:
+        return 0
+    from oialr_hpo.engines import propulate
+
+    return propulate.world()[0]
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+if __name__ == "__main__":
+    main()

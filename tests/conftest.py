@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The real CIFAR-10 and ETTm2: `OIALR_DATA`, or `shared/data` beside the checkout."""
+    directory = Path(os.environ.get("OIALR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not directory.is_dir():
+        pytest.skip(f"no real data at {directory}; set OIALR_DATA to a directory with CIFAR-10 and ETTm2")
+    return directory

@@ -1,0 +1,70 @@
+"""Searches under a real `mpirun -n 4`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oialr_hpo.trial import Role, RunDirectory, State
+
+MPIRUN = Path(sys.executable).with_name("mpirun")
+pytestmark = pytest.mark.skipif(
+    not MPIRUN.exists(), reason="no MPI runtime beside this Python: install the extra 'mpi'"
+)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from oialr_hpo import search
+out, objective, resume, *changes = sys.argv[1:]
+search.run("vit_digits", changes=["score.trainable_weight=0.0", *changes], out=Path(out), objective=objective,
+           resume=resume == "resume")
+"""
+
+
+def mpirun(ranks: int, *command: str) -> "subprocess.CompletedProcess[str]":
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [str(MPIRUN), "-n", str(ranks), sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_every_way_to_fail_is_recorded_and_four_ranks_share_one_budget(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = mpirun(4, "-c", SCRIPT, str(out), "tests.objectives:hazards", "", "trials=54")
+    assert done.returncode == 0, done.stderr
+    trials = RunDirectory.open(out).trials()
+    assert [trial.number for trial in trials] == list(range(54))
+    assert [trial.number for trial in trials if trial.state is State.FAILED] == list(range(0, 54, 3))
+    assert len(list((out / "trials").glob("rank-*.jsonl"))) == 4
+    assert len({trial.worker for trial in trials}) == 4
+    assert "[54/54]" in done.stdout
+
+    done = mpirun(3, "-c", SCRIPT, str(out), "tests.objectives:bowl", "resume", "trials=60")
+    assert done.returncode == 0, done.stderr
+    again = RunDirectory.open(out).trials()
+    assert again[:54] == trials and [trial.number for trial in again] == list(range(60))
+    assert {trial.role for trial in again[54:]} == {Role.PROPOSAL}
+
+
+def test_an_error_of_the_search_itself_stops_all_ranks_with_a_message(tmp_path: Path) -> None:
+    breaking = SCRIPT.replace(
+        "out, obj",
+        "from oialr_hpo.engines import propulate\nif propulate.world()[0] == 2: del propulate.Island.propose\nout, obj",
+    )
+    done = mpirun(4, "-c", breaking, str(tmp_path / "run"), "tests.objectives:bowl", "", "trials=500")
+    assert done.returncode != 0
+    assert "the search itself failed, all ranks stop" in done.stderr and "AttributeError" in done.stderr
+
+
+def test_mistakes_are_one_line_from_one_rank(tmp_path: Path) -> None:
+    for arguments, message in (
+        (["vit_digit"], "did you mean 'vit_digits'?"),
+        (["vit_digits", "--engine", "optuna"], "use --jobs 4"),
+    ):
+        done = mpirun(4, "-m", "oialr_hpo.search", *arguments, "--out", str(tmp_path / "run"))
+        assert done.returncode == 2
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,105 @@
+"""Searches in one process, through the public door, with real workers and objectives without a network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oialr_hpo import search
+from oialr_hpo.experiment import load
+from oialr_hpo.status import status, summary
+from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State
+
+BOWL = "tests.objectives:bowl"
+
+
+def run(out: Path, *changes: str, objective: str = BOWL, jobs: int = 2, resume: bool = False) -> RunDirectory:
+    return search.run(
+        "vit_digits",
+        changes=["score.trainable_weight=0.0", *changes],
+        out=out,
+        objective=objective,
+        jobs=jobs,
+        resume=resume,
+    )
+
+
+def test_a_search_runs_the_baseline_the_starts_and_then_better_proposals(tmp_path: Path) -> None:
+    trials = run(tmp_path / "run", "trials=40").trials()
+    starts = load("vit_digits").starts()
+    assert [trial.role for trial in trials[:3]] == [Role.DENSE, Role.START, Role.START]
+    assert [trial.settings for trial in trials[1:3]] == starts
+    assert [trial.number for trial in trials] == list(range(40))
+    assert all(trial.state is State.COMPLETE and len(trial.epochs) == 3 for trial in trials)
+    assert min(trial.score for trial in trials[20:]) < min(trial.score for trial in trials[2:10])  # type: ignore[type-var]
+    assert len({trial.seed for trial in trials}) == 40
+
+
+def test_every_way_to_fail_is_recorded_and_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished = run(tmp_path / "run", "trials=36", objective="tests.objectives:hazards", jobs=3)
+    failed = {trial.number: trial.reason for trial in finished.trials() if trial.state is State.FAILED}
+    assert failed == {number: REASONS[number % 18] for number in range(0, 36, 3)}
+    assert sum(trial.state is State.COMPLETE for trial in finished.trials()) == 24
+    assert "failed 2 x: SystemExit: 3" in summary(finished)
+
+
+REASONS = {
+    0: "RuntimeError: the trial raised on two lines",
+    3: "the training process was killed by SIGSEGV",
+    6: "the training process ended with exit status 7",
+    9: "SystemExit: 3",
+    12: "the score is nan at epoch 2",
+    15: "the score is inf at epoch 2",
+}
+
+
+def test_resume_adds_what_is_missing_and_repeats_nothing(tmp_path: Path) -> None:
+    before = run(tmp_path, "trials=7").trials()
+    after = run(tmp_path, "trials=12", jobs=3, resume=True).trials()
+    assert after[:7] == before
+    assert [trial.number for trial in after] == list(range(12))
+    assert sum(trial.role is Role.DENSE for trial in after) == 1
+    with pytest.raises(RunDirectoryError, match="add --resume"):
+        run(tmp_path, "trials=20")
+
+
+def test_a_search_in_which_everything_fails_alike_stops_early(tmp_path: Path) -> None:
+    finished = run(tmp_path, "trials=100", objective="tests.objectives:missing")
+    assert len(finished.trials()) < 12
+    assert {trial.reason for trial in finished.trials()} == {
+        "LookupError: 'tests.objectives:missing': module tests.objectives has no missing"
+    }
+
+
+def test_no_trial_starts_after_the_time_limit(tmp_path: Path) -> None:
+    finished = run(tmp_path, "trials=100000", "time_limit=3s")
+    assert 0 < len(finished.trials()) < 100000
+    assert all(trial.finished for trial in finished.trials())
+
+
+def test_status_in_json_is_what_programs_expect(tmp_path: Path) -> None:
+    finished = run(tmp_path, "trials=6")
+    printed = subprocess.run(
+        [sys.executable, "-m", "oialr_hpo.status", str(tmp_path), "--json"], capture_output=True, text=True, check=True
+    )
+    content = json.loads(printed.stdout)
+    assert content == status(finished)
+    assert content["trials"] == {"running": 0, "complete": 6, "pruned": 0, "failed": 0, "interrupted": 0}
+    assert content["best"]["score"] == min(t.score for t in finished.trials() if t.role is not Role.DENSE)  # type: ignore[type-var]
+    assert set(content["best"]["settings"]) == set(finished.experiment.search)
+    assert 0 < content["utilization"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "ranks", "jobs", "message"),
+    [
+        ("propulate", 1, 1, "needs two MPI ranks or more"),
+        ("optuna", 4, 1, "use --jobs 4"),
+        (None, 4, 2, "--jobs is for one process"),
+    ],
+)
+def test_an_impossible_engine_is_refused(engine: None, ranks: int, jobs: int, message: str) -> None:
+    with pytest.raises(search.ImpossibleChoice, match=message):
+        search.choose_engine(engine, ranks, jobs)

@@ -1,0 +1,126 @@
+"""Training, export and retraining, on scikit-learn's real digits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from timm.scheduler import create_scheduler_v2
+
+from oialr_hpo import search, train
+from oialr_hpo.experiment import Experiment, Schedule, load
+from oialr_hpo.export import export
+from oialr_hpo.objective import evaluate
+from oialr_hpo.training.loop import Diverged
+from oialr_hpo.training.schedule import rates, steps
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, best
+
+SMALL = ["training.epochs=3", "model.arguments.depth=1", "data.train_images=320", "oialr.delay=7", "oialr.frequency=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return search.run("vit_digits", changes=[*SMALL, "trials=4"], out=tmp_path_factory.mktemp("runs") / "small", jobs=2)
+
+
+def test_durations_are_steps_or_fractions() -> None:
+    assert steps(500, 14700) == 500
+    assert steps(0.033333333, 14700) == 490
+    assert steps(0, 100) == steps(0.0, 100) == 0
+
+
+def test_the_cosine_is_that_of_timms_training_script() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=3e-4)
+    scheduler, epochs = create_scheduler_v2(
+        optimizer,
+        num_epochs=290,
+        warmup_epochs=10,
+        cooldown_epochs=10,
+        warmup_lr=1e-5,
+        min_lr=1e-5,
+        k_decay=0.34,
+        step_on_epochs=False,
+        updates_per_epoch=49,
+    )
+    expected = []
+    for t in range(epochs * 49):
+        scheduler.step_update(t)
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert rates(load("vit_cifar").schedule, 300 * 49, 49) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_minimum_above_the_peak_makes_the_rate_rise() -> None:
+    rising = rates(Schedule(lr=3e-4, min_lr=8e-4, warmup_lr=1e-4, warmup=10, k_decay=0.34), 100, 10)
+    assert rising == sorted(rising) and rising[0] == 1e-4 and rising[-1] > 7e-4
+
+
+def test_halving_starts_after_the_second_epoch() -> None:
+    assert rates(Schedule(name="halving", lr=1e-4), 8, 2) == [1e-4] * 4 + [5e-5] * 2 + [2.5e-5] * 2
+
+
+def test_a_trial_converts_and_cuts_and_reports_it(finished: RunDirectory) -> None:
+    dense, untuned = finished.trials()[:2]
+    assert [trial.state for trial in finished.trials()] == [State.COMPLETE] * 4
+    assert dense.metrics["trainable_percent"] == 100 and dense.metrics["ranks"] == {}
+    first, *_, last = untuned.epochs
+    assert first["trainable_percent"] == 100 > last["trainable_percent"]
+    assert last["ranks"] and untuned.metrics == last
+    assert {"loss", "top1", "top5", "error", "total_percent", "seconds", "data_wait", "lr"} <= last.keys()
+
+
+def test_an_exported_file_gives_the_trials_own_numbers_again(finished: RunDirectory, tmp_path: Path) -> None:
+    (path,) = export(finished, 1, tmp_path)
+    winner = best(finished.trials())[0]
+    assert yaml.safe_load(path.read_text())["evidence"]["score"] == winner.score
+    printed = subprocess.run(
+        [sys.executable, "-m", "oialr_hpo.train", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"the same score as trial {winner.number} of the search: {winner.score}" in printed
+
+
+def test_the_exported_file_knows_the_untuned_and_the_dense_method(finished: RunDirectory, tmp_path: Path) -> None:
+    tuned = load(str(export(finished, 1, tmp_path)[0]))
+    untuned = train.choose_method(tuned, "untuned")
+    original = finished.experiment
+    assert (untuned.oialr, untuned.schedule, untuned.training) == (original.oialr, original.schedule, original.training)
+    assert train.choose_method(tuned, "dense").method == "dense"
+    assert train.choose_method(tuned, "file") == tuned
+
+
+def test_the_test_split_is_looked_at_once_at_the_end(finished: RunDirectory) -> None:
+    experiment = finished.experiment
+    first, second, last = evaluate(experiment, seed=0, split="test")
+    assert "top1" not in first and "top1" not in second and last["top1"] > 10
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(finished: RunDirectory) -> None:
+    def losses(seed: int) -> list[float]:
+        return [record["loss"] for record in evaluate(finished.experiment, seed=seed)]
+
+    assert losses(1) == losses(1) != losses(2)
+
+
+def test_a_diverging_run_says_so(finished: RunDirectory) -> None:
+    explosive: Experiment = finished.experiment.with_settings(
+        {"schedule.lr": 1e30, "training.optimizer": "sgd", "training.clip_grad_norm": 0.0, "method": "dense"}
+    )
+    with pytest.raises(Diverged, match="the training loss is (nan|inf) in epoch 1"):
+        list(evaluate(explosive, seed=0))
+
+
+def test_a_schedule_that_does_not_fit_says_so(finished: RunDirectory) -> None:
+    with pytest.raises(ValueError, match="fill the whole run of 15 steps; shorten them"):
+        list(evaluate(finished.experiment.with_settings({"schedule.warmup": 50}), seed=0))
+
+
+def test_nothing_to_export_is_an_error(tmp_path: Path) -> None:
+    run = search.run(
+        "vit_digits",
+        changes=["trials=3", "constraints={trainable_percent: {max: 1}}"],
+        out=tmp_path,
+        objective="tests.objectives:bowl",
+    )
+    with pytest.raises(RunDirectoryError, match="no complete trial to export; 3 complete ones break the constraints"):
+        export(run)

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 
 run=runs/quickstart
-rm -rf "$run"
+rm -rf "${run:?}"
 mpirun -n 4 python -m oialr_hpo.search vit_digits --out "$run"
 python -m oialr_hpo.export "$run"
 python -m oialr_hpo.train "$run/best/quickstart-1.yaml"

@@ -69,7 +69,7 @@ def train(experiment: Experiment, seed: int, threads: int, data_dir: Path | None
         shown = {name: value for name, value in record.items() if name not in NOTES or name in ("lr", "train_loss")}
         figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         print(f"seed {seed}  epoch {record['epoch']}/{experiment.training.epochs}  {figures}", flush=True)
-    judge(trial, experiment)
+    judge(trial, experiment, tested=split == "test")
     if trial.reason:
         print(f"seed {seed} failed: {trial.reason}", file=sys.stderr)
     return trial

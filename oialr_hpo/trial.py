@@ -110,8 +110,11 @@ def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> fl
     return total
 
 
-def judge(trial: Trial, experiment: Experiment) -> None:
-    """Fill in the score, the scored metrics and the best epoch of a trial that ran to its end."""
+def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
+    """Fill in the score, the scored metrics and the best epoch of a trial that ran to its end.
+
+    With `tested`, only the last record counts: it alone holds metrics of the test split.
+    """
     if not trial.epochs:
         trial.state, trial.reason = State.FAILED, "the objective ended without a single record"
         return
@@ -120,6 +123,7 @@ def judge(trial: Trial, experiment: Experiment) -> None:
         known = ", ".join(key for key, value in trial.epochs[-1].items() if isinstance(value, (int, float)))
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"
         return
+    trial.epochs = trial.epochs[-1:] if tested else trial.epochs
     scores = [score(record, experiment.score) for record in trial.epochs]
     best = min(range(len(scores)), key=lambda i: scores[i] if math.isfinite(scores[i]) else math.inf)
     chosen = best if experiment.score.epoch == "best" else len(scores) - 1

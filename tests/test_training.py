@@ -13,6 +13,7 @@ from oialr_hpo import search, train
 from oialr_hpo.experiment import Experiment, Schedule, load
 from oialr_hpo.export import export
 from oialr_hpo.objective import evaluate
+from oialr_hpo.tasks.image_classification import build_network
 from oialr_hpo.training.loop import Diverged
 from oialr_hpo.training.schedule import rates, steps
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, best
@@ -95,6 +96,14 @@ def test_the_test_split_is_looked_at_once_at_the_end(finished: RunDirectory) -> 
     assert "top1" not in first and "top1" not in second and last["top1"] > 10
 
 
+def test_retraining_on_the_test_split_reports_it(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = finished.experiment
+    trials = [train.train(experiment, seed, 1, None, "test") for seed in (0, 1)]
+    assert all(trial.metrics["top1"] == trial.epochs[-1]["top1"] for trial in trials)
+    table = train.report(trials, "test").splitlines()
+    assert table[0].startswith("test split, seeds 0 1") and any(line.startswith("top1") for line in table)
+
+
 def test_equal_seeds_give_equal_runs_and_others_do_not(finished: RunDirectory) -> None:
     def losses(seed: int) -> list[float]:
         return [record["loss"] for record in evaluate(finished.experiment, seed=seed)]
@@ -124,3 +133,9 @@ def test_nothing_to_export_is_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(RunDirectoryError, match="no complete trial to export; 3 complete ones break the constraints"):
         export(run)
+
+
+def test_the_mini_vit_is_the_papers() -> None:
+    model = load("vit_cifar").model
+    network = build_network(model["name"], model["arguments"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == 42_684_682

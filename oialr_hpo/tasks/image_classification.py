@@ -1,7 +1,8 @@
 """Image classification with the networks of timm."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -65,17 +66,7 @@ class ImageClassification:
         )
 
     def build_model(self) -> nn.Module:
-        """The network.
-
-        Raises:
-            ValueError: timm has no such network.
-        """
-        name, arguments = self._model.name, self._model.arguments
-        if timm.is_model(name):
-            return timm.create_model(name, **arguments)
-        if isinstance(network := getattr(timm.models, name, None), type):
-            return network(**arguments)
-        raise ValueError(f"model.name: timm {timm.__version__} has no network {name!r}")
+        return build_network(self._model.name, self._model.arguments)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
@@ -106,6 +97,19 @@ class ImageClassification:
             "top5": 100 * sums[2] / count,
             "error": 1 - sums[1] / count,
         }
+
+
+def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """A network of timm by its registered name, or by its class in `timm.models`.
+
+    Raises:
+        ValueError: timm has no such network.
+    """
+    if timm.is_model(name):
+        return timm.create_model(name, **arguments)
+    if isinstance(network := getattr(timm.models, name, None), type):
+        return network(**arguments)
+    raise ValueError(f"model.name: timm {timm.__version__} has no network {name!r}")
 
 
 class _Images:

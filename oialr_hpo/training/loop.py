@@ -16,6 +16,8 @@ from oialr_hpo.training import devices
 from oialr_hpo.training.schedule import make_schedule, steps
 from oialr_hpo.trial import score
 
+SIZES = ("total_percent", "trainable_percent", "ranks")
+
 
 class Diverged(ArithmeticError):
     """The loss is no longer a number."""
@@ -43,7 +45,8 @@ def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -
     set_rate = make_schedule(experiment.schedule, optimizer, total, task.steps_per_epoch)
     oialr = make_oialr(experiment, model, optimizer, total)
     clip = experiment.training.clip_grad_norm
-    best, best_model, best_epoch = math.inf, model, 0
+    best, best_epoch = math.inf, 0
+    kept, kept_sizes = model, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
     step, started = 0, time.perf_counter()
 
     for epoch in range(1, experiment.training.epochs + 1):
@@ -86,12 +89,11 @@ def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -
             if reached < best:
                 best, best_epoch = reached, epoch
                 if task.split == "test" and experiment.score.epoch == "best":
-                    best_model = copy.deepcopy(model)
-        patience = experiment.training.patience
+                    kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in SIZES}
+        patience = experiment.training.patience if task.validates else None
         last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test":
-            tested = best_model if experiment.score.epoch == "best" else model
-            record |= _evaluate(task, tested, "test", device, experiment.training.precision)
+            record |= kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
         record["seconds"] = time.perf_counter() - started
         yield record
         if last:

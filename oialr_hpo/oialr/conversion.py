@@ -73,9 +73,7 @@ def plan(
     layers = Report(_weights(model))
     for pattern in (*include, *exclude):
         if not any(fnmatchcase(layer.name, pattern) for layer in layers):
-            raise ValueError(
-                f"no layer of {type(model).__name__} matches '{pattern}'; print(plan(model)) lists them"
-            )
+            raise ValueError(f"no layer of {type(model).__name__} matches '{pattern}'; print(plan(model)) lists them")
     projections = [layer for layer in layers if layer.kind != "Embedding"]
     for layer in layers:
         if layer.reason:
@@ -104,9 +102,7 @@ def _weights(model: nn.Module) -> Iterable[Layer]:
             reason = _attention_obstacle(name, module)
             parts = [("in_proj", module.in_proj_weight), ("out_proj", module.out_proj.weight)]
             found = [
-                (f"{name}.{part}", "MultiheadAttention", weight, reason)
-                for part, weight in parts
-                if weight is not None
+                (f"{name}.{part}", "MultiheadAttention", weight, reason) for part, weight in parts if weight is not None
             ]
         elif module not in owned and getattr(module._parameters.get("weight"), "ndim", 0) >= 2:
             weight = module.get_parameter("weight")
@@ -136,9 +132,7 @@ def _obstacle(name: str, module: nn.Module) -> str:
     if not name:
         return "the network itself; wrap it in nn.Sequential"
     base = next(base for base in PROJECTIONS if isinstance(module, base))
-    if any(
-        getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward")
-    ):
+    if any(getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "_conv_forward")):
         return f"{kind.__name__} has its own forward"
     if getattr(module, "groups", 1) > 1:
         return f"{module.groups} groups"
@@ -152,9 +146,7 @@ def _attention_obstacle(name: str, attention: nn.MultiheadAttention) -> str:
         return "queries, keys and values differ in size"
     if attention.bias_k is not None or attention.add_zero_attn:
         return "bias_k, bias_v or add_zero_attn"
-    return (
-        "" if type(attention) is nn.MultiheadAttention else f"{type(attention).__name__} has its own forward"
-    )
+    return "" if type(attention) is nn.MultiheadAttention else f"{type(attention).__name__} has its own forward"
 
 
 def planned_weights(model: nn.Module, layers: Report) -> list[Parameter]:
@@ -250,10 +242,7 @@ def frozen(tensor: Tensor) -> Parameter:
 def _swap(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` is registered, with its forward and backward hooks."""
     for name, value in vars(old).items():
-        if (
-            name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
-            and "state_dict" not in name
-        ):
+        if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")) and "state_dict" not in name:
             setattr(new, name, value)
     for parent in list(model.modules()):
         for key, child in list(parent._modules.items()):

@@ -16,7 +16,7 @@ def svd(matrix: Tensor, layer: str, group: dist.ProcessGroup | None = None) -> t
     """Compact SVD (U, singular values, V^T) in float32 or float64, never part of autograd.
 
     With `group`, every process gets its first rank's bits. Where the default driver does not converge, falls
-    back to `gesvd` (GPU), then to float64 on the CPU, with a warning. Raises `FloatingPointError` naming `layer`
+    back to `gesvd` (GPU), then to float64 on the CPU, with a warning. Raises FloatingPointError naming `layer`
     where `matrix` holds NaN or infinity.
     """
     matrix = matrix.detach()

@@ -1,4 +1,4 @@
-"""DistributedDataParallel around a network whose parameters change: what travels, and the same bits on all ranks."""
+"""DistributedDataParallel around a network whose parameters change shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The network itself, inside DistributedDataParallel and torch.compile."""
     if isinstance(model, DistributedDataParallel):
         return unwrapped(model.module)
-    return unwrapped(model._orig_mod) if isinstance(getattr(model, "_orig_mod", None), nn.Module) else model
+    compiled = getattr(model, "_orig_mod", None)
+    return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
 
 
 def process_group(model: nn.Module) -> dist.ProcessGroup | None:
@@ -32,8 +33,8 @@ def from_first_rank(
 def rebuild(model: nn.Module) -> None:
     """Sets up DistributedDataParallel again, in place, for the parameters the network has now.
 
-    Its reducer knows the parameters it was built with; a new one sums the gradients of Sigma (r x r), not those
-    of the weights. Settings and communication hooks are kept. Does nothing for other models.
+    Its reducer knows the parameters it was built with; a new one sums the gradients of Sigma (r x r), not
+    those of the weights. Settings and communication hooks are kept. Does nothing for other models.
     """
     if not isinstance(model, DistributedDataParallel):
         return

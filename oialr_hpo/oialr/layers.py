@@ -114,9 +114,7 @@ class LowRankConv(LowRank):
         self.groups = 1
         self.padding, self.padding_mode = dense.padding, dense.padding_mode
         explicit = isinstance(dense.padding, str) or dense.padding_mode != "zeros"
-        self._conv_padding: list[int] = (
-            [0] * len(self.kernel_size) if explicit else [*map(int, dense.padding)]
-        )
+        self._conv_padding: list[int] = [0] * len(self.kernel_size) if explicit else [*map(int, dense.padding)]
         self._pad_beforehand = dense._reversed_padding_repeated_twice if explicit else []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,9 +151,7 @@ class LowRankConv(LowRank):
         )
 
 
-def _convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any
-) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any) -> Tensor:
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * (weight.dim() - 2), 1)
 
 
@@ -236,9 +232,7 @@ def _mix_channels(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return _convolution(x, matrix[(...,) + (None,) * spatial], bias, ones, zeros, ones)
 
 
-def _convolution_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, geometry: Any, mask: list[bool]
-) -> tuple[Tensor, ...]:
+def _convolution_backward(dy: Tensor, x: Tensor, weight: Tensor, geometry: Any, mask: list[bool]) -> tuple[Tensor, ...]:
     zeros = [0] * (weight.dim() - 2)
     return torch.ops.aten.convolution_backward(dy, x, weight, None, *geometry, False, zeros, 1, mask)
 

@@ -54,9 +54,9 @@ class OIALR:
         max_cut: at most this share of a layer's rank is dropped in one update (0.5 in the authors' code).
         min_rank: no rank falls below this share of min(m, n) (0.01 in the authors' code).
         rank_multiple: ranks are rounded up to a multiple, for tensor cores and fewer recompilations.
-        decay_sigma: whether Sigma keeps the weight decay of its weight. U and V are orthonormal, so that decaying
-            Sigma by a factor decays W by the same, as in dense training: the default. False turns it off from
-            the change-over on, in parameter groups of their own; build OIALR before the scheduler then.
+        decay_sigma: whether Sigma keeps the weight decay of its weight. U and V are orthonormal, so that
+            decaying Sigma by a factor decays W by the same, as in dense training: the default. False turns it
+            off from the change-over on, in parameter groups of their own: build OIALR before the scheduler.
 
     Raises ValueError for an argument out of range, a pattern that matches nothing, and a network without any
     layer to convert; FloatingPointError, naming the layer, where a weight is not finite.
@@ -140,7 +140,7 @@ class OIALR:
     def merge(self) -> nn.Module:
         """Ends low-rank training: two thin matrices per layer, or a dense one where that is cheaper.
 
-        Changes and returns the network, which consists of plain torch layers; the optimizer no longer fits it.
+        Changes and returns the network, now of plain torch layers; the optimizer no longer fits it.
         """
         self._layers = {}
         return merge(self._network)
@@ -159,13 +159,9 @@ class OIALR:
         names = [layer.name for layer in self.report if not layer.reason]
         if ranks and list(ranks) != names:
             odd = min(set(ranks) ^ set(names))
-            raise ValueError(
-                f"the saved state is of other low-rank layers: '{odd}'; check include, exclude, keep_*"
-            )
+            raise ValueError(f"the saved state is of other low-rank layers: '{odd}'; check include, exclude, keep_*")
         if self._layers and not ranks:
-            raise ValueError(
-                "the saved state is of a dense network, this one is low-rank; use the saved delay"
-            )
+            raise ValueError("the saved state is of a dense network, this one is low-rank; use the saved delay")
         if ranks and not self._layers:
             self._change_over(reshape(self._network, self.report, ranks, self.optimizer))
         elif ranks:

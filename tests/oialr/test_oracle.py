@@ -13,7 +13,7 @@ from oialr_hpo.oialr import OIALR
 
 
 class Oracle:
-    """Algorithms 1 and 2 in a few lines: dense weights are rebuilt from three matrices, AdamW or SGD by hand."""
+    """Algorithms 1 and 2 in a few lines: weights rebuilt from three matrices, AdamW or SGD by hand."""
 
     def __init__(self, model: nn.Module, schedule: dict, optimizer: str) -> None:
         self.model, self.schedule, self.adam = model, schedule, optimizer == "adamw"

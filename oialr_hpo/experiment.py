@@ -175,9 +175,7 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     """
     path = find(name)
     where = path.name
-    content = parse_yaml(path.read_text(encoding="utf-8"), where)
-    if not isinstance(content, dict):
-        raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")
+    content = _read(path)
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
@@ -189,6 +187,29 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     experiment = _validate(content, where)
     _check_search(experiment, where)
     return experiment
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file, laid over that of the file beside it that it `extends`."""
+    content = parse_yaml(path.read_text(encoding="utf-8"), path.name)
+    if not isinstance(content, dict):
+        raise ExperimentError(f"{path.name}: an experiment is a mapping with a task, data, model and training section")
+    extended = content.pop("extends", None)
+    if extended is None:
+        return content
+    beside = path.parent / str(extended)
+    if not beside.is_file() or beside.resolve() == path.resolve():
+        raise ExperimentError(f"{path.name}: extends: no other file {extended} beside it")
+    return _overlay(_read(beside), content)
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings of which `above` replaces some."""
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = _overlay(below[key], value) if nested else value
+    return merged
 
 
 def prepare_data(experiment: Experiment, data_dir: Path | None) -> None:

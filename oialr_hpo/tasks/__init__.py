@@ -82,6 +82,10 @@ BUILT_IN = {
         "oialr_hpo.tasks.image_settings:ImageClassificationSettings",
         "oialr_hpo.tasks.image_classification:ImageClassification",
     ),
+    "forecasting": (
+        "oialr_hpo.tasks.forecasting_settings:ForecastingSettings",
+        "oialr_hpo.tasks.forecasting:Forecasting",
+    ),
 }
 
 

@@ -118,7 +118,11 @@ def _uniform(count: int, low: float, high: float, generator: Generator) -> Tenso
 
 
 def _rectangles(
-    count: int, size: tuple[int, int], area: tuple[float, float], ratio: tuple[float, float], full: bool,
+    count: int,
+    size: tuple[int, int],
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    full: bool,
     generator: Generator,
 ) -> Tensor:
     """Draw (top, left, height, width), (count, 4), by up to ten attempts each as timm does.
@@ -187,8 +191,13 @@ def random_erasing(images: Tensor, probability: float, generator: Generator) -> 
     boxes = _rectangles(len(chosen), (height, width), ERASED_AREA, ERASED_RATIO, False, generator)
     seed = int(torch.randint(2**62, (1,), generator=generator))
     noise = torch.randn(
-        len(chosen), channels, height, width,
-        generator=Generator(images.device).manual_seed(seed), device=images.device, dtype=images.dtype,
+        len(chosen),
+        channels,
+        height,
+        width,
+        generator=Generator(images.device).manual_seed(seed),
+        device=images.device,
+        dtype=images.dtype,
     )
     chosen = _send(chosen, images.device)
     top, left, h, w = _send(boxes, images.device).T[:, :, None, None]
@@ -220,16 +229,14 @@ class RandAugment:
             ValueError: it is not in this notation, or asks for operations that do not increase.
         """
         name, *parts = config.split("-")
-        found = [re.fullmatch(r"(mstd|m|n|p|inc)(\d+(?:\.\d+)?)", part) for part in parts]
+        found = [re.fullmatch(r"(n|inc|m|mstd|p)(\d+|(?<=[mdp])\d*\.\d+)", part) for part in parts]
         values = {match[1]: float(match[2]) for match in found if match}
         if name != "rand" or None in found or len(values) < len(parts) or values.get("inc") != 1:
             raise ValueError(
                 f"auto_augment {config!r} is not offered; write 'rand-m9-mstd0.5-inc1' with other numbers "
                 "(m magnitude, mstd its deviation, n operations per image, p probability of each; inc1 stays)"
             )
-        augment = cls(
-            values.get("m", 10), values.get("mstd", 0), int(values.get("n", 2)), values.get("p", 0.5)
-        )
+        augment = cls(values.get("m", 10), values.get("mstd", 0), int(values.get("n", 2)), values.get("p", 0.5))
         if augment.magnitude > MAX_LEVEL or augment.probability > 1:
             raise ValueError(f"auto_augment {config!r}: m ends at {MAX_LEVEL:g} and p at 1")
         return augment
@@ -241,9 +248,7 @@ class RandAugment:
             images, position = self._layer(images, position, fill, generator)
         return images[_send(torch.argsort(position), images.device)]
 
-    def _layer(
-        self, images: Tensor, position: Tensor, fill: Tensor, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _layer(self, images: Tensor, position: Tensor, fill: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Sort the images by operation, so that each operation finds its images side by side."""
         count, device = len(images), images.device
         operation = torch.randint(len(OPERATIONS), (count,), generator=generator)

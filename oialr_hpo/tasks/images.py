@@ -75,12 +75,24 @@ class Archive:
 
 ARCHIVES = {
     "cifar10": Archive(
-        folder="cifar-10-batches-py", train="data_batch_*", test="test_batch", meta="batches.meta",
-        labels="labels", label_names="label_names", classes=10, torchvision="CIFAR10",
+        folder="cifar-10-batches-py",
+        train="data_batch_*",
+        test="test_batch",
+        meta="batches.meta",
+        labels="labels",
+        label_names="label_names",
+        classes=10,
+        torchvision="CIFAR10",
     ),
     "cifar100": Archive(
-        folder="cifar-100-python", train="train", test="test", meta="meta",
-        labels="fine_labels", label_names="fine_label_names", classes=100, torchvision="CIFAR100",
+        folder="cifar-100-python",
+        train="train",
+        test="test",
+        meta="meta",
+        labels="fine_labels",
+        label_names="fine_label_names",
+        classes=100,
+        torchvision="CIFAR100",
     ),
 }
 DATASETS = (*ARCHIVES, "digits")
@@ -106,7 +118,7 @@ def load_images(dataset: str, split: Split, data_dir: Path | None = None) -> Ima
         raise DataError(f"split {split!r} is unknown; choose train or test")
     if dataset == "digits":
         return _digits(split)
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"data directory {data_dir} does not exist; create it, or omit it to fetch {dataset}")
     cache = cache_directory(data_dir)
     source = find_source(dataset, split, data_dir) or find_source(dataset, split, cache)
@@ -129,9 +141,7 @@ def cache_directory(data_dir: Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "oialr_hpo"
 
 
-def stratified_split(
-    labels: ArrayLike, fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def stratified_split(labels: ArrayLike, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold out round(`fraction` * N) of N samples, of each class its share (largest remainder).
 
     The draw depends on labels, fraction and seed alone, not on the platform or NumPy's version.
@@ -202,9 +212,7 @@ def find_source(dataset: str, split: Split, directory: Path | None) -> Source | 
         return Source([tar], partial(_decode_tar, archive, split, tar))
     pngs = sorted((directory / split).glob("*/*.png"))
     if pngs:
-        return Source(
-            pngs, lambda: _decode_pngs(archive, [(f.parent.name, f.name, f.read_bytes) for f in pngs])
-        )
+        return Source(pngs, lambda: _decode_pngs(archive, [(f.parent.name, f.name, f.read_bytes) for f in pngs]))
     zips = sorted(directory.glob(f"{dataset}-{split}*.zip"))
     if zips:
         return Source(zips, partial(_decode_zips, archive, split, zips))
@@ -367,7 +375,10 @@ def _download(dataset: str, data_dir: Path | None, cache: Path) -> None:
             partial_download.mkdir()
             subprocess.run(
                 [sys.executable, "-c", program, str(partial_download)],
-                check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=DOWNLOAD_SECONDS,
             )
             os.replace(partial_download / archive.folder, cache / archive.folder)
         except (OSError, subprocess.SubprocessError) as error:

@@ -1,0 +1,195 @@
+"""Time series: the Electricity Transformer Temperature data (Zhou et al., Informer, AAAI 2021) under
+Autoformer's protocol, and an electrocardiogram that ships with SciPy.
+"""
+
+import csv
+import gzip
+import hashlib
+import importlib.util
+import io
+import logging
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oialr_hpo.tasks import DataError
+from oialr_hpo.tasks.images import cache_directory
+
+Part = Literal["train", "validation", "test"]
+Times = NDArray[np.datetime64]
+
+ETT_URL = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
+ETT_MD5 = {
+    "ETTh1": "8381763947c85f4be6ac456c508460d6",
+    "ETTh2": "51a229a3fc13579dd939364fefe9c7ab",
+    "ETTm1": "82d6bd89109c63d075d99c1077b33f38",
+    "ETTm2": "7687e47825335860bf58bccb31be0c56",
+}
+ETT_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+MONTH = 30 * 24  # hours
+DOWNLOAD_SECONDS = 60
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One multivariate series.
+
+    Attributes:
+        values: (rows, channels) float64, in the units of the source.
+        times: (rows,) datetime64.
+        freq: sampling frequency, which decides the time features: "h", "t" (minutes) or "s".
+        rows: how many rows, from the first on, are for training, validation and testing; the rest is unused.
+    """
+
+    values: NDArray[np.float64]
+    times: Times
+    freq: str
+    rows: tuple[int, int, int]
+
+    def borders(self, part: Part, seq_len: int) -> tuple[int, int]:
+        """First and last (exclusive) row of a part; validation and testing look seq_len rows back."""
+        train, validation, test = self.rows
+        return {
+            "train": (0, train),
+            "validation": (train - seq_len, train + validation),
+            "test": (train + validation - seq_len, train + validation + test),
+        }[part]
+
+
+def time_features(times: Times, freq: str) -> NDArray[np.float64]:
+    """Calendar features in [-0.5, 0.5], finest first: (second, minute,) hour, week day, month day, year day.
+
+    Args:
+        times: (rows,) datetime64.
+        freq: "h" (4 features), "t" (5) or "s" (6).
+    """
+    seconds = times.astype("datetime64[s]").astype(np.int64)
+    days = times.astype("datetime64[D]")
+    week_day = (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+    month_day = (days - times.astype("datetime64[M]")).astype(np.int64)
+    year_day = (days - times.astype("datetime64[Y]")).astype(np.int64)
+    features = [
+        seconds % 60 / 59,
+        seconds // 60 % 60 / 59,
+        seconds // 3600 % 24 / 23,
+        week_day / 6,
+        month_day / 30,
+        year_day / 365,
+    ]
+    finest = {"s": 0, "t": 1, "h": 2}[freq]
+    return np.stack(features[finest:], axis=1) - 0.5
+
+
+def load_series(dataset: str, data_dir: Path | None = None) -> Series:
+    """Load ETTh1, ETTh2, ETTm1, ETTm2 or ecg.
+
+    An ETT file is looked for as `<name>.csv` or `<name>.csv.gz` in `data_dir`, then in the cache, and else
+    downloaded into the cache. Training has 12 months of 30 days, validation and testing 4 each. `ecg` needs
+    no file of its own.
+
+    Raises:
+        DataError: nothing found and no network, or not the official file.
+    """
+    if dataset == "ecg":
+        return _electrocardiogram()
+    if dataset not in ETT_MD5:
+        raise DataError(f"data set {dataset!r} is unknown; choose one of {', '.join(ETT_MD5)}, ecg")
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(f"data directory {data_dir} does not exist; create it, or omit it to fetch {dataset}")
+    path = _find(dataset, data_dir)
+    times, values = parse_ett(_official(path, dataset), path)
+    freq, rows_per_hour = ("t", 4) if dataset.startswith("ETTm") else ("h", 1)
+    month = MONTH * rows_per_hour
+    return Series(values, times, freq, (12 * month, 4 * month, 4 * month))
+
+
+def parse_ett(content: bytes, path: Path) -> tuple[Times, NDArray[np.float64]]:
+    """Times and (rows, 7) values of an ETT file's content.
+
+    Raises:
+        DataError: the columns are others or a row cannot be read.
+    """
+    header, _, body = content.decode("utf-8", errors="replace").partition("\n")
+    columns = header.strip().split(",")
+    if columns != ["date", *ETT_COLUMNS]:
+        raise DataError(f"{path} has the columns {','.join(columns)}, not date,{','.join(ETT_COLUMNS)}")
+    try:
+        rows = list(csv.reader(io.StringIO(body)))
+        times = np.array([row[0] for row in rows], dtype="datetime64[s]")
+        values = np.array([row[1:] for row in rows], dtype=np.float64)
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again from {ETT_URL}") from None
+    return times, values
+
+
+def _find(dataset: str, data_dir: Path | None) -> Path:
+    cache = cache_directory(data_dir)
+    for directory in (data_dir, cache):
+        for name in (f"{dataset}.csv", f"{dataset}.csv.gz"):
+            if directory is not None and (directory / name).is_file():
+                return directory / name
+    return _download(dataset, cache, data_dir or cache)
+
+
+def _official(path: Path, dataset: str) -> bytes:
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again from {ETT_URL}") from None
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 != ETT_MD5[dataset]:
+        raise DataError(
+            f"{path} is not the official {dataset}.csv (md5 {md5}, not {ETT_MD5[dataset]}); "
+            f"replace it by {ETT_URL}/{dataset}.csv"
+        )
+    return content
+
+
+def _download(dataset: str, cache: Path, place: Path) -> Path:
+    """Fetch a file into the cache; processes that do so at once write the same file, each in one move."""
+    url = f"{ETT_URL}/{dataset}.csv"
+    target = cache / f"{dataset}.csv"
+    log.info("downloading %s into %s", url, cache)
+    try:
+        with urllib.request.urlopen(url, timeout=DOWNLOAD_SECONDS) as response:
+            content = response.read()
+        cache.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=cache, prefix=f"{dataset}-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(partial, target)
+    except OSError as error:
+        raise DataError(
+            f"{dataset} is neither in {place} nor could it be downloaded ({error}); "
+            f"put {dataset}.csv or {dataset}.csv.gz from {url} into {place}"
+        ) from None
+    return target
+
+
+def _electrocardiogram() -> Series:
+    """Five minutes of a heart (MIT-BIH Arrhythmia Database, record 208, lead MLII, from 19:35 on; Moody and
+    Mark 2001), meaned from 360 to 45 Hz: 13,500 rows in mV, a beat about every 25.
+
+    The file ships with SciPy 1.10 to 1.12, the releases that propulate 1.2.2 needs. It has no calendar: the
+    time is that of the recording.
+    """
+    spec = importlib.util.find_spec("scipy")
+    path = Path((spec and spec.origin) or "scipy").parent / "misc" / "ecg.dat"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: the ecg data set ships with SciPy 1.10 to 1.12; install scipy==1.12.0")
+    with np.load(path) as archive:
+        millivolts = (archive["ecg"].astype(np.float64) - 1024) / 200
+    values = millivolts.reshape(-1, 8).mean(axis=1, keepdims=True)
+    milliseconds = np.arange(len(values)) * 1000 // 45
+    times = np.datetime64("1970-01-01T00:19:35", "ms") + milliseconds.astype("timedelta64[ms]")
+    test = len(values) // 5
+    return Series(values, times, "s", (len(values) - 2 * test, test, test))

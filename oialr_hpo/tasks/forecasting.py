@@ -1,0 +1,119 @@
+"""Forecasting with Autoformer, under the protocol of Wu et al. 2021."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oialr_hpo.tasks import Split
+from oialr_hpo.tasks.autoformer import Autoformer
+from oialr_hpo.tasks.ett import load_series
+from oialr_hpo.tasks.forecasting_settings import ForecastingSettings
+from oialr_hpo.tasks.windows import Windows
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+EVALUATION_BATCH = 128
+
+
+class Forecasting:
+    """Mean squared error of all channels at all steps to forecast, on data scaled by the training rows.
+
+    Training draws its windows in random order and leaves out an incomplete last batch, as the original does;
+    evaluation uses every window once.
+
+    Raises:
+        DataError: the series is missing or damaged.
+        ValueError: a part has fewer windows than the settings ask for.
+    """
+
+    Settings = ForecastingSettings
+    validates = True
+
+    def __init__(
+        self,
+        settings: ForecastingSettings,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        data_dir: Path | None,
+        split: Split,
+    ):
+        self.settings, self.split = settings, split
+        self._batch_size, self._seed, self._device = batch_size, seed, device
+        data = settings.data
+        self._series = load_series(data.dataset, data_dir)
+        self._windows: dict[str, Windows] = {}
+        self._chosen = _evenly_spread(data.train_windows, len(self.windows("train")), "train")
+        self._validated = _evenly_spread(data.validation_windows, len(self.windows("validation")), "validation")
+        self.steps_per_epoch = max(len(self._chosen) // batch_size, 1)
+
+    def windows(self, part: Split | Literal["train"]) -> Windows:
+        """All windows of a part, on the device from the first call on."""
+        if part not in self._windows:
+            data = self.settings.data
+            self._windows[part] = Windows(
+                self._series,
+                part,
+                seq_len=data.seq_len,
+                label_len=data.label_len,
+                pred_len=data.pred_len,
+                device=self._device,
+            )
+        return self._windows[part]
+
+    def build_model(self) -> Autoformer:
+        channels = self._series.values.shape[1]
+        data = self.settings.data
+        return Autoformer(
+            seq_len=data.seq_len,
+            label_len=data.label_len,
+            pred_len=data.pred_len,
+            enc_in=channels,
+            dec_in=channels,
+            c_out=channels,
+            freq=self._series.freq,
+            **self.settings.model.model_dump(),
+        )
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        order = torch.randperm(len(self._chosen), generator=torch.Generator().manual_seed(seed))
+        shuffled = self._chosen[order].to(self._device)
+        for step in range(self.steps_per_epoch):
+            yield self.windows("train")[shuffled[step * self._batch_size : (step + 1) * self._batch_size]]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return F.mse_loss(*self._forecast(model, batch))
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """`mse` and `mae` over all windows of a split; `loss` is the mse."""
+        windows = self.windows(split)
+        chosen = self._validated if split == "validation" else torch.arange(len(windows))
+        errors = []
+        for index in chosen.to(self._device).split(EVALUATION_BATCH):
+            forecast, target = self._forecast(model, windows[index])
+            difference = forecast - target
+            errors.append(torch.stack([difference.square().sum(), difference.abs().sum()]))
+        values = len(chosen) * target[0].numel()
+        mse, mae = (torch.stack(errors).cpu().double().sum(dim=0) / values).tolist()
+        return {"loss": mse, "mse": mse, "mae": mae}
+
+    def _forecast(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        past, past_mark, target, target_mark = batch
+        pred_len = self.settings.data.pred_len
+        known = F.pad(target[:, :-pred_len], (0, 0, 0, pred_len))
+        return model(past, past_mark, known, target_mark).float(), target[:, -pred_len:]
+
+
+def _evenly_spread(wanted: int | None, windows: int, part: str) -> Tensor:
+    if wanted is None:
+        return torch.arange(windows)
+    if wanted > windows:
+        raise ValueError(f"data.{part}_windows {wanted} exceeds the {windows} windows of the {part} part")
+    return torch.from_numpy(np.linspace(0, windows - 1, wanted).round().astype(np.int64))

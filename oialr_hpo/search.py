@@ -7,6 +7,7 @@ Under `mpirun -n N` every rank is a worker and Propulate's islands propose; in o
 import argparse
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def run(
         experiments.prepare_data(experiment, data_dir)
         path = out or Path("runs") / Path(name).stem
         deadline = time.time() + experiments.seconds(experiment.time_limit) if experiment.time_limit else None
-        directory = RunDirectory.create(path, experiment, environment(max(ranks, jobs)), resume)
+        directory = RunDirectory.create(path, experiment, environment(ranks, jobs), resume)
         return Search(experiment, directory, data_dir, deadline, objective)
 
     if engine == "optuna":
@@ -136,11 +137,12 @@ def choose_engine(
     return engine or ("propulate" if ranks > 1 else "optuna")
 
 
-def environment(workers: int) -> dict[str, Any]:
+def environment(ranks: int, jobs: int) -> dict[str, Any]:
     """Where and with what a search runs."""
+    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     return {
-        "command": " ".join([Path(sys.executable).name, "-m", "oialr_hpo.search", *sys.argv[1:]]),
-        "workers": workers,
+        "command": shlex.join([*launcher, "python", "-m", "oialr_hpo.search", *sys.argv[1:]]),
+        "workers": max(ranks, jobs),
         "host": socket.gethostname(),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.engines.worker import Search
-from oialr_hpo.experiment import ExperimentError
+from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(
-    name: str,
+    experiment: str | Experiment,
     *,
     changes: Iterable[str] = (),
     out: Path | None = None,
@@ -71,8 +71,8 @@ def run(
     """Search the settings of an experiment; under mpirun every rank calls this.
 
     Args:
-        name: an experiment that ships with the package, or a path to a YAML file.
-        changes: `KEY=VALUE` strings, as `--set` takes them.
+        experiment: one that ships with the package, a path to a YAML file, or what `experiment.load` made of either.
+        changes: `KEY=VALUE` strings, as `--set` takes them, for an experiment given by name.
         out: run directory, `runs/NAME` by default.
         engine: `propulate` (two MPI ranks or more) or `optuna` (one process); by default what fits.
         jobs: worker processes of the Optuna engine.
@@ -93,12 +93,15 @@ def run(
     engine = choose_engine(engine, ranks, jobs)
 
     def prepare() -> Search:
-        experiment = experiments.load(name, changes)
-        experiments.prepare_data(experiment, data_dir)
-        path = out or Path("runs") / Path(name).stem
-        deadline = time.time() + experiments.seconds(experiment.time_limit) if experiment.time_limit else None
-        directory = RunDirectory.create(path, experiment, environment(ranks, jobs), resume)
-        return Search(experiment, directory, data_dir, deadline, objective)
+        if isinstance(experiment, str):
+            checked, name = experiments.load(experiment, changes), Path(experiment).stem
+        else:
+            checked, name = experiment, experiment.task
+        experiments.prepare_data(checked, data_dir)
+        path = out or Path("runs") / name
+        deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
+        directory = RunDirectory.create(path, checked, environment(ranks, jobs), resume)
+        return Search(checked, directory, data_dir, deadline, objective)
 
     if engine == "optuna":
         from oialr_hpo.engines import optuna

@@ -28,7 +28,7 @@ trials: 3
 def test_a_task_outside_the_package_is_searched_exported_and_trained(tmp_path: Path) -> None:
     path = tmp_path / "characters.yaml"
     path.write_text(EXPERIMENT)
-    run = search.run(str(path), out=tmp_path / "run", jobs=1)
+    run = search.run(load(str(path)), out=tmp_path / "run", jobs=1)
     trials = run.trials()
     assert [trial.state for trial in trials] == [State.COMPLETE] * 3
     assert all(2 < trial.metrics["bits_per_character"] < 6 for trial in trials)  # uniform characters: 7

@@ -72,7 +72,7 @@ def plan(
     """
     layers = Report(_weights(model))
     for pattern in (*include, *exclude):
-        if not any(fnmatchcase(layer.name, pattern) for layer in layers):
+        if layers and not any(fnmatchcase(layer.name, pattern) for layer in layers):
             raise ValueError(f"no layer of {type(model).__name__} matches '{pattern}'; print(plan(model)) lists them")
     projections = [layer for layer in layers if layer.kind != "Embedding"]
     for layer in layers:

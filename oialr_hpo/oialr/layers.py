@@ -170,7 +170,7 @@ class _LinearChain(torch.autograd.Function):
         ctx.save_for_backward(z, u, s, vt)
         ctx.sigma_dtype, ctx.bias_dtype = sigma.dtype, None if bias is None else bias.dtype
         rows = z.numel() // z.shape[-1]
-        return F.linear(z, u @ s, b) if rows >= u.shape[0] else F.linear(F.linear(z, s), u, b)
+        return _affine(z, u @ s, b) if rows >= u.shape[0] else F.linear(F.linear(z, s), u, b)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -182,10 +182,25 @@ class _LinearChain(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = g @ (s @ vt) if g.numel() // g.shape[-1] >= vt.shape[1] else (g @ s) @ vt
         if ctx.needs_input_grad[2]:
-            dsigma = (g.flatten(0, -2).t() @ z.flatten(0, -2)).to(ctx.sigma_dtype)
+            dsigma = (g.reshape(-1, g.shape[-1]).t() @ z.reshape(-1, z.shape[-1])).to(ctx.sigma_dtype)
         if ctx.needs_input_grad[4]:
-            dbias = dy.flatten(0, -2).sum(0).to(ctx.bias_dtype)
+            dbias = _column_sums(dy.reshape(-1, dy.shape[-1])).to(ctx.bias_dtype)
         return dx, None, dsigma, None, dbias
+
+
+def _affine(z: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """z matrix^T + bias. CPUs add a bias in a pass of its own; with a thin z a column of ones is cheaper."""
+    if bias is None or z.is_cuda or 2 * z.shape[-1] > matrix.shape[0]:
+        return F.linear(z, matrix, bias)
+    ones = z.new_ones(*z.shape[:-1], 1)
+    return F.linear(torch.cat([z, ones], -1), torch.cat([matrix, bias.unsqueeze(1)], 1))
+
+
+def _column_sums(x: Tensor) -> Tensor:
+    """Sums over the rows; on CPUs a product with ones is twice as fast as `sum`."""
+    if x.is_cuda or x.dtype not in (torch.float32, torch.float64):
+        return x.sum(0)
+    return x.new_ones(len(x)) @ x
 
 
 class _ConvChain(torch.autograd.Function):

@@ -64,12 +64,13 @@ def replace_parameter(
         )
 
 
-def separate_decay(optimizer: Optimizer, weights: Iterable[Parameter]) -> list[dict[str, Any]]:
+def separate(optimizer: Optimizer, weights: Iterable[Parameter]) -> None:
     """Moves `weights` into parameter groups of their own, a copy of each decayed group that holds some.
 
-    Returns the new groups. Raises ValueError where a scheduler, which counts the groups, is attached already.
+    There `stop_decay` will act. Raises ValueError where a scheduler, which counts the groups, is attached already.
     """
-    chosen, separated = set(weights), []
+    chosen = set(weights)
+    separated: list[dict[str, Any]] = []
     for group in [group for group in optimizer.param_groups if group.get("weight_decay")]:
         moved = [p for p in group["params"] if p in chosen]
         if not moved:
@@ -77,10 +78,16 @@ def separate_decay(optimizer: Optimizer, weights: Iterable[Parameter]) -> list[d
         if "initial_lr" in group:
             raise ValueError("decay_sigma=False adds parameter groups: build OIALR before the scheduler")
         group.pop("param_names", None)
-        separated.append({**group, "params": moved})
+        separated.append({**group, "params": moved, "low_rank": True})
         group["params"] = [p for p in group["params"] if p not in chosen]
     optimizer.param_groups.extend(separated)
-    return separated
+
+
+def stop_decay(optimizer: Optimizer) -> None:
+    """Sets the weight decay of the groups made by `separate` to zero."""
+    for group in optimizer.param_groups:
+        if group.get("low_rank"):
+            group["weight_decay"] = 0.0
 
 
 class _NoTransport(Exception):

@@ -24,7 +24,7 @@ from oialr_hpo.oialr.conversion import (
 from oialr_hpo.oialr.decomposition import svd
 from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
-from oialr_hpo.oialr.optimizer_state import replace_parameter, separate_decay
+from oialr_hpo.oialr.optimizer_state import replace_parameter, separate, stop_decay
 
 
 class OIALR:
@@ -107,9 +107,8 @@ class OIALR:
         self.updates = 0
         self._dense_parameters = sum(parameter.numel() for parameter in self._network.parameters())
         self._layers: dict[str, list[LowRank]] = {}
-        self._undecayed: list[dict[str, Any]] = []
         if optimizer is not None and not decay_sigma:
-            self._undecayed = separate_decay(optimizer, planned_weights(self._network, self.report))
+            separate(optimizer, planned_weights(self._network, self.report))
         if delay == 0:
             self._convert()
 
@@ -179,8 +178,8 @@ class OIALR:
 
     def _change_over(self, layers: dict[str, list[LowRank]]) -> None:
         self._layers = layers
-        for group in self._undecayed:
-            group["weight_decay"] = 0.0
+        if self.optimizer is not None:
+            stop_decay(self.optimizer)
         rebuild(self.model)
 
     @torch.no_grad()

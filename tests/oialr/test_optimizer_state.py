@@ -1,0 +1,140 @@
+"""Optimizers through the conversion and cuts of rank."""
+
+import pytest
+import timm.optim
+import torch
+from torch import nn
+
+from oialr_hpo.oialr import OIALR
+
+TORCH = {
+    "sgd": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9, nesterov=True),
+    "adam": lambda p: torch.optim.Adam(p, 1e-3),
+    "adamw amsgrad": lambda p: torch.optim.AdamW(p, 1e-3, amsgrad=True),
+    "adamw foreach": lambda p: torch.optim.AdamW(p, 1e-3, foreach=True),
+    "adamw fused": lambda p: torch.optim.AdamW(p, 1e-3, fused=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
+    "adadelta": lambda p: torch.optim.Adadelta(p),
+    "adamax": lambda p: torch.optim.Adamax(p),
+    "nadam": lambda p: torch.optim.NAdam(p),
+}
+TIMM = ["lamb", "lion", "adan", "nadamw", "laprop", "madgrad", "adabelief", "lookahead_adamw", "lars", "sgdp"]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(2, 12, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 10), nn.Linear(10, 10))
+
+
+def build(name: str, parameters) -> torch.optim.Optimizer:
+    if name in TORCH:
+        return TORCH[name](parameters)
+    return timm.optim.create_optimizer_v2(parameters, name, lr=1e-3)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    x = torch.randn(16, 2, 8)
+    loss = (model(x) - x.flatten(1)[:, :10]).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@pytest.mark.parametrize("name", [*TORCH, *TIMM])
+@pytest.mark.filterwarnings("error")
+def test_state_follows_the_weights(name):
+    model = network()
+    optimizer = build(name, model.parameters())
+    oialr = OIALR(model, optimizer, delay=3, frequency=2, cutoff=0.5, step_fraction=1)
+    holder = getattr(optimizer, "_base_optimizer", optimizer)
+    for t in range(1, 9):
+        step(model, optimizer)
+        entries = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        before = {n: dict(holder.state[p]) for n, p in entries.items()}
+        positions = [len(group["params"]) for group in optimizer.param_groups]
+        oialr.step()
+        grouped = {p for group in optimizer.param_groups for p in group["params"]}
+        assert grouped == {p for p in model.parameters() if p.requires_grad}
+        assert [len(group["params"]) for group in optimizer.param_groups] == positions
+        for p in grouped:
+            for key, value in holder.state[p].items():
+                assert not isinstance(value, torch.Tensor) or value.shape in ((), p.shape), key
+        if t == 3:
+            for index in (0, 3):
+                layer, old = model[index], before[f"{index}.weight"]
+                for key, value in holder.state[layer.sigma].items():
+                    if not isinstance(value, torch.Tensor) or value.dim() == 0:
+                        assert value == old[key]
+                    elif key in ("exp_avg", "momentum_buffer", "grad_avg", "exp_avg_diff", "lookahead_slow_buff"):
+                        torch.testing.assert_close(value, layer.u.t() @ old[key].flatten(1) @ layer.vt.t())
+                    elif "sq" in key:
+                        assert (value >= 0).all()
+    assert sum(oialr.ranks.values()) < 6 + 10 + 10
+
+
+def test_state_that_cannot_follow_starts_afresh_with_a_warning():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 140), nn.Linear(140, 140), nn.Linear(140, 10))
+    optimizer = timm.optim.create_optimizer_v2(model.parameters(), "adafactor", lr=1e-3)
+    oialr = OIALR(model, optimizer, delay=1, frequency=2)
+    step(model, optimizer)
+    with pytest.warns(UserWarning, match="cannot follow a change of basis"):
+        oialr.step()
+    assert model[2].sigma not in optimizer.state
+    step(model, optimizer)
+
+
+def test_groups_without_decay_and_schedulers_keep_working():
+    model = network()
+    biases = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": [p for p in model.parameters() if p.dim() > 1]}, {"params": biases, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.1)
+    oialr = OIALR(model, optimizer, delay=1, frequency=1)
+    for _ in range(4):
+        step(model, optimizer)
+        oialr.step()
+        scheduler.step()
+    decayed, undecayed = optimizer.param_groups
+    assert decayed["params"] == [model[0].sigma, model[3].sigma, model[4].sigma]
+    assert all(a is b for a, b in zip(undecayed["params"], biases, strict=True))
+    assert undecayed["weight_decay"] == 0 and decayed["weight_decay"] == 0.3
+    assert decayed["lr"] == pytest.approx(0.001)
+
+
+def test_weight_decay_on_sigma_is_the_weights_own_or_none():
+    def norm_after(decay_sigma: bool) -> list[float]:
+        model = nn.Sequential(nn.Linear(6, 6))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.1)
+        oialr = OIALR(model, optimizer, delay=1, frequency=5, decay_sigma=decay_sigma)
+        norms = []
+        for _ in range(3):
+            norms.append(model[0].weight.norm().item())
+            (0 * model(torch.ones(1, 6)).sum()).backward()
+            optimizer.step()
+            oialr.step()
+        return [norms[1] / norms[0], norms[2] / norms[1]]
+
+    assert norm_after(True) == pytest.approx([0.9, 0.9])
+    assert norm_after(False) == pytest.approx([0.9, 1.0])
+
+
+def test_groups_are_not_split_behind_a_schedulers_back():
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    with pytest.raises(ValueError, match="build OIALR before the scheduler"):
+        OIALR(model, optimizer, delay=1, frequency=1, decay_sigma=False)
+
+
+def test_the_optimizer_holds_r_squared_numbers_per_layer():
+    model = nn.Sequential(nn.Linear(20, 30, bias=False))
+    optimizer = torch.optim.AdamW(model.parameters())
+    oialr = OIALR(model, optimizer, delay=1, frequency=1, cutoff=0.5)
+    for _ in range(2):
+        model(torch.randn(4, 20)).sum().backward()
+        optimizer.step()
+        oialr.step()
+    held = sum(v.numel() for s in optimizer.state.values() for v in s.values() if v.dim())
+    assert held == 2 * oialr.ranks["0"] ** 2

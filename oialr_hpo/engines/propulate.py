@@ -4,18 +4,20 @@ Rank 0 hands out the tickets of the shared budget and prints the progress, betwe
 news travels inside Propulate's islands. MPI is imported here and nowhere else.
 """
 
-import importlib.util
+import importlib
 import logging
 import random
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from types import ModuleType
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from mpi4py import MPI
 
+from oialr_hpo.engines.samplers import make_propagator
 from oialr_hpo.engines.tickets import Ticket, Tickets
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.progress import Progress
@@ -27,12 +29,16 @@ T = TypeVar("T")
 
 def _load_on_first_use(name: str) -> None:
     """Put off a module's import until something in it is used."""
-    spec = importlib.util.find_spec(name)
-    if name in sys.modules or spec is None or spec.loader is None:
+    if name in sys.modules:
         return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    stand_in = sys.modules[name] = ModuleType(name)
+
+    def load(attribute: str) -> Any:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    vars(stand_in)["__getattr__"] = load
 
 
 # Only Propulate's surrogates, unused here, need GPy; it would be two thirds of the start-up time.
@@ -42,9 +48,9 @@ from propulate import Pollinator  # noqa: E402
 from propulate._globals import INDIVIDUAL_TAG  # noqa: E402
 from propulate.population import Individual  # noqa: E402
 from propulate.propagators import SelectMax, SelectMin  # noqa: E402
-from propulate.utils import get_default_propagator  # noqa: E402
 
 POLL_SECONDS = 0.02
+ISLAND_SIZE = 16  # ranks; the sampler learns from what its island has tried, so smaller ones know less
 TICKET_REQUEST, TICKET, FINISHED, DONE = 1, 2, 3, 4
 
 
@@ -179,14 +185,21 @@ class Island(Pollinator):
         logging.getLogger("propulate").setLevel(logging.WARNING)
         self.space: Space = search.experiment.space
         self.limits = {key: (0.0, 1.0) for key in self.space.parameters}
-        count = max(1, comm.size // 4)
+        count = max(1, comm.size // ISLAND_SIZE)
         index = comm.rank * count // comm.size
         members = [[rank for rank in range(comm.size) if rank * count // comm.size == i] for i in range(count)]
         rng = random.Random(f"{search.experiment.seed} {len(earlier)} {comm.rank}")
         topology = np.ones((count, count), dtype=int) - np.eye(count, dtype=int)
         super().__init__(
             loss_fn=lambda individual: 0.0,
-            propagator=get_default_propagator(2 * len(members[index]), self.limits, 0.7, 0.4, 0.1, rng=rng),
+            propagator=make_propagator(
+                "evolution",
+                self.space,
+                rank=members[index].index(comm.rank),
+                workers=len(members[index]),
+                trials=search.experiment.trials // count,
+                seed=search.experiment.seed + 1000 * index + len(earlier),
+            ),
             rng=rng,
             island_idx=index,
             island_comm=comm.Split(color=index, key=comm.rank),

@@ -190,7 +190,7 @@ class _LinearChain(torch.autograd.Function):
 
 def _affine(z: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """z matrix^T + bias. CPUs add a bias in a pass of its own; with a thin z a column of ones is cheaper."""
-    if bias is None or z.is_cuda or 2 * z.shape[-1] > matrix.shape[0]:
+    if bias is None or z.is_cuda or 8 * z.shape[-1] > matrix.shape[0]:
         return F.linear(z, matrix, bias)
     ones = z.new_ones(*z.shape[:-1], 1)
     return F.linear(torch.cat([z, ones], -1), torch.cat([matrix, bias.unsqueeze(1)], 1))

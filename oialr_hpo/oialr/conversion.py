@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from oialr_hpo.oialr.layers import Attention, LowRank, LowRankConv, LowRankLinea
 from oialr_hpo.oialr.optimizer_state import replace_parameter
 
 PROJECTIONS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+STORED = ("weight", "u", "sigma", "vt", "down.weight", "up.weight")  # a weight's keys: dense, low-rank, merged
 
 
 @dataclass
@@ -269,24 +271,30 @@ def merge(model: nn.Module) -> nn.Module:
 def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """Loads the state dict of a low-rank or merged network into `model`, a dense one of the same kind.
 
-    The model takes on the shapes of the state, and is returned. Raises RuntimeError, as `load_state_dict`
-    does, for keys that do not fit.
+    The model takes on the shapes of the state, and is returned. A tied weight may be stored once, as
+    `safetensors.torch.save_model` does. Raises RuntimeError, as `load_state_dict` does, for keys that do not fit.
     """
     layers = plan(model)
+    state = dict(state_dict)
+    for layer, part in product(layers, STORED):
+        stored = [state[key] for name in layer.users if (key := f"{name}.{part}") in state]
+        state |= {f"{name}.{part}": stored[0] for name in layer.users if stored}
     ranks, thin = (
-        {key.removesuffix(suffix): len(value) for key, value in state_dict.items() if key.endswith(suffix)}
+        {key.removesuffix(suffix): len(value) for key, value in state.items() if key.endswith(suffix)}
         for suffix in (".sigma", ".down.weight")
     )
     for name, attention in list(model.named_modules()):
-        if isinstance(attention, nn.MultiheadAttention) and f"{name}.in_proj_weight" not in state_dict:
+        if isinstance(attention, nn.MultiheadAttention) and f"{name}.in_proj_weight" not in state:
             _swap(model, attention, Attention(attention))
     reshape(model, layers, ranks)
     for layer in layers:
-        for name in set(layer.users) & set(thin):
-            dense = model.get_submodule(name)
-            up, _, down = empty_factors(dense.get_parameter("weight"), layer.shape, thin[name])
-            _swap(model, dense, _thin_layer(dense, Parameter(down), Parameter(up)))
-    model.load_state_dict(state_dict)
+        if layer.name in thin:
+            weight = model.get_submodule(layer.name).get_parameter("weight")
+            up, _, down = map(Parameter, empty_factors(weight, layer.shape, thin[layer.name]))
+            for name in layer.users:
+                dense = model.get_submodule(name)
+                _swap(model, dense, _thin_layer(dense, down, up))
+    model.load_state_dict(state)
     return model
 
 

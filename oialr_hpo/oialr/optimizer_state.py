@@ -16,7 +16,7 @@ G -> L^T G R. Therefore, with L and R the bases that are kept:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +32,18 @@ SECOND_MOMENTS = {
     "sum", "grad_sum_sq",  # Adagrad, MADGRAD
     "exp_inf",  # Adamax
 }  # fmt: skip
+PER_ENTRY = {"step_size"}  # Rprop: neither linear nor quadratic in the gradients
+UNSUPPORTED = {
+    "Adahessian": "differentiates twice, which low-rank layers cannot",
+    "LBFGS": "keeps a history of all weights in one vector, whose length changes",
+}
+
+
+def check_supported(optimizer: Optimizer) -> None:
+    """Raises TypeError for an optimizer that cannot train a network whose weights change shape."""
+    name = type(optimizer).__name__
+    if name in UNSUPPORTED:
+        raise TypeError(f"OIALR: the optimizer {name} {UNSUPPORTED[name]}; use another, such as torch.optim.AdamW")
 
 
 def replace_parameter(
@@ -55,13 +67,19 @@ def replace_parameter(
     if not state or left is None or right is None:
         return
     try:
-        states[new] = {name: _transported(name, value, old, left, right) for name, value in state.items()}
+        states[new] = transport(state, old, left, right)
     except _NoTransport as error:
         warnings.warn(
             f"{type(optimizer).__name__}: '{error}' cannot follow a change of basis; the state of low-rank "
             "weights starts afresh",
             stacklevel=2,
         )
+
+
+@torch.no_grad()
+def transport(state: Mapping[str, Any], old: Parameter, left: Tensor, right: Tensor) -> dict[str, Any]:
+    """The state of `old` in the basis of its successor, left^T old right."""
+    return {name: _transported(name, value, old, left, right) for name, value in state.items()}
 
 
 def separate(optimizer: Optimizer, weights: Iterable[Parameter]) -> None:
@@ -94,11 +112,12 @@ class _NoTransport(Exception):
     pass
 
 
-@torch.no_grad()
 def _transported(name: str, value: Any, old: Parameter, left: Tensor, right: Tensor) -> Any:
+    if isinstance(value, (list, tuple, dict)):
+        raise _NoTransport(name)
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
-    if value.shape != old.shape:
+    if value.shape != old.shape or not value.is_floating_point() or name in PER_ENTRY:
         raise _NoTransport(name)
     matrix = value.flatten(1).to(left.dtype)
     if name in SECOND_MOMENTS:

@@ -24,7 +24,7 @@ from oialr_hpo.oialr.conversion import (
 from oialr_hpo.oialr.decomposition import svd
 from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
-from oialr_hpo.oialr.optimizer_state import replace_parameter, separate, stop_decay
+from oialr_hpo.oialr.optimizer_state import check_supported, replace_parameter, separate, stop_decay
 
 
 class OIALR:
@@ -59,7 +59,8 @@ class OIALR:
             off from the change-over on, in parameter groups of their own: build OIALR before the scheduler.
 
     Raises ValueError for an argument out of range, a pattern that matches nothing, and a network without any
-    layer to convert; FloatingPointError, naming the layer, where a weight is not finite.
+    layer to convert; TypeError for an optimizer that cannot follow (L-BFGS, Adahessian); FloatingPointError,
+    naming the layer, where a weight is not finite.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class OIALR:
         self.updates = 0
         self._dense_parameters = sum(parameter.numel() for parameter in self._network.parameters())
         self._layers: dict[str, list[LowRank]] = {}
+        if optimizer is not None:
+            check_supported(optimizer)
         if optimizer is not None and not decay_sigma:
             separate(optimizer, planned_weights(self._network, self.report))
         if delay == 0:

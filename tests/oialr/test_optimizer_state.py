@@ -18,8 +18,15 @@ TORCH = {
     "adadelta": lambda p: torch.optim.Adadelta(p),
     "adamax": lambda p: torch.optim.Adamax(p),
     "nadam": lambda p: torch.optim.NAdam(p),
+    "radam": lambda p: torch.optim.RAdam(p),
+    "asgd": lambda p: torch.optim.ASGD(p, 1e-2),
+    "sgd fused": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9, fused=True),
+    "adam amsgrad foreach": lambda p: torch.optim.Adam(p, 1e-3, amsgrad=True, foreach=True),
 }
-TIMM = ["lamb", "lion", "adan", "nadamw", "laprop", "madgrad", "adabelief", "lookahead_adamw", "lars", "sgdp"]
+TIMM = [
+    "adamw", "lamb", "lion", "adan", "nadamw", "laprop", "madgrad", "adabelief", "lookahead_adamw", "lars", "sgdp",
+    "adafactorbv", "adopt", "mars", "muon", "novograd", "rmsproptf",
+]  # fmt: skip
 
 
 def network() -> nn.Sequential:
@@ -68,21 +75,66 @@ def test_state_follows_the_weights(name):
                     if not isinstance(value, torch.Tensor) or value.dim() == 0:
                         assert value == old[key]
                     elif key in ("exp_avg", "momentum_buffer", "grad_avg", "exp_avg_diff", "lookahead_slow_buff"):
-                        torch.testing.assert_close(value, layer.u.t() @ old[key].flatten(1) @ layer.vt.t())
+                        rotated = layer.u.t() @ old[key].flatten(1).float() @ layer.vt.t()
+                        torch.testing.assert_close(value, rotated.to(value.dtype))
                     elif "sq" in key:
                         assert (value >= 0).all()
     assert sum(oialr.ranks.values()) < 6 + 10 + 10
 
 
-def test_state_that_cannot_follow_starts_afresh_with_a_warning():
+class FactorsInAList(torch.optim.SGD):
+    """Keeps a matrix per dimension, as Kron and Shampoo do."""
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            factors = self.state[parameter].setdefault("Q", [torch.eye(size) for size in parameter.shape])
+            assert [len(factor) for factor in factors] == list(parameter.shape)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("build", [timm.optim.Adafactor, torch.optim.Rprop, FactorsInAList])
+def test_state_that_cannot_follow_starts_afresh_with_a_warning(build):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 140), nn.Linear(140, 140), nn.Linear(140, 10))
-    optimizer = timm.optim.create_optimizer_v2(model.parameters(), "adafactor", lr=1e-3)
+    optimizer = build(model.parameters(), lr=1e-3)
     oialr = OIALR(model, optimizer, delay=1, frequency=2)
     step(model, optimizer)
-    with pytest.warns(UserWarning, match="cannot follow a change of basis"):
+    with pytest.warns(UserWarning, match=f"{type(optimizer).__name__}: .* cannot follow a change of basis"):
         oialr.step()
     assert model[2].sigma not in optimizer.state
     step(model, optimizer)
+    assert model[2].sigma in optimizer.state
+
+
+@pytest.mark.parametrize("build", [torch.optim.LBFGS, timm.optim.Adahessian])
+def test_optimizers_that_cannot_work_are_refused_by_name(build):
+    model = network()
+    optimizer = build(model.parameters())
+    with pytest.raises(TypeError, match=f"OIALR: the optimizer {build.__name__} .*; use another"):
+        OIALR(model, optimizer, delay=1, frequency=1)
+    assert isinstance(model[3], nn.Linear)
+
+
+@pytest.mark.parametrize("plateau", [False, True])
+def test_a_scheduler_reaches_sigma_after_a_resumed_change_over(plateau):
+    """Schedulers hold the parameter groups, not the parameters."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    schedulers = torch.optim.lr_scheduler
+    scheduler = (
+        schedulers.ReduceLROnPlateau(optimizer, patience=0)
+        if plateau
+        else schedulers.OneCycleLR(optimizer, 0.1, total_steps=8)
+    )
+    oialr = OIALR(model, optimizer, delay=2, frequency=1)
+    for _ in range(4):
+        before = [model[3].get_parameter("sigma" if oialr.ranks else "weight").detach().clone()]
+        step(model, optimizer)
+        after = model[3].get_parameter("sigma" if oialr.ranks else "weight")
+        assert not torch.equal(before[0], after)
+        oialr.step()
+        scheduler.step(1.0) if plateau else scheduler.step()
+    (group,) = optimizer.param_groups
+    assert group["lr"] != 0.1 and model[3].sigma in set(group["params"])
 
 
 def test_groups_without_decay_and_schedulers_keep_working():

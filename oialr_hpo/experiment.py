@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oialr_hpo import tasks
@@ -15,6 +15,7 @@ from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
 
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
 """A whole number of optimizer steps, or a fraction of the run."""
+Share = Annotated[float, Gt(0), Lt(1)]
 
 
 class ExperimentError(ValueError):
@@ -36,6 +37,7 @@ class Training(Settings):
     clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
     precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
     patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
+    track: int = Field(0, ge=0, description="compare all weights with so many epochs before (paper: 5); 0: off")
 
 
 class Schedule(Settings):
@@ -69,16 +71,73 @@ class OIALRSettings(Settings):
 
 
 class Score(Settings):
-    """What a search minimises: a metric of the validation split, plus a weight on the trainable share."""
+    """What a search minimises: a metric of the validation split, plus a weight on the trainable share.
 
-    minimize: str = Field(description="a metric of the task, such as error or mse")
+    A list of metrics makes as many goals of equal standing, whose Pareto front is searched.
+    """
+
+    minimize: str | Annotated[list[str], MinLen(2)] = Field(description="such as error, or [error, trainable_percent]")
     trainable_weight: float = Field(0.0, ge=0, description="per unit of trainable share (1 = the dense model)")
     epoch: Literal["last", "best"] = "last"
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that are minimised: one per goal."""
+        return [self.minimize] if isinstance(self.minimize, str) else self.minimize
 
 
 class Bound(Settings):
     min: float | None = None
     max: float | None = None
+
+
+SamplerName = Literal["evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random"]
+
+
+MANY_GOALS: tuple[SamplerName, ...] = ("nsga2", "tpe", "gp", "random")
+"""Samplers that know more than one goal."""
+
+
+class Sampler(Settings):
+    """Who proposes the next settings, and how. What is null is chosen to suit the number of workers and goals."""
+
+    name: SamplerName | None = None
+    population: int | None = Field(
+        default=None, ge=2, description="parents to breed from; of NSGA-II and CMA-ES: a generation"
+    )
+    crossover: float = Field(default=0.5, ge=0, le=1, description="probability that a child has two parents")
+    mutation: float = Field(default=1.0, gt=0, description="expected mutated genes of the most cautious children")
+    random: float = Field(default=0.1, ge=0, le=1, description="share of the children that are drawn uniformly")
+
+
+class Islands(Settings):
+    """How the MPI ranks are grouped; every island breeds from the trials of its own ranks and from immigrants."""
+
+    count: int | None = Field(default=None, ge=1, description="null: one per 16 ranks")
+    migration: float = Field(
+        default=0.9, ge=0, le=1, description="per island and finished generation, the chance to send some"
+    )
+
+
+class EarlyStopping(Settings):
+    """Asynchronous successive halving, aware of OIALR's change-over; see oialr_hpo.engines.early_stopping."""
+
+    enabled: bool = True
+    factor: float = Field(default=2.0, gt=1, description="at every rung one trial in so many goes on")
+    rungs: list[Share] = Field(
+        default=[0.25, 0.5], min_length=1, description="shares of the run at which trials are judged"
+    )
+    recovery: float = Field(
+        default=0.1, ge=0, le=1, description="share of the run after the change-over without judgement"
+    )
+    minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
+
+
+OF_THE_SEARCH = (
+    *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
+    *("trials", "time_limit", "at_time_limit", "trial_timeout"),
+)
+"""Settings that only a search reads; the others say what one trial is."""
 
 
 class Experiment(Settings):
@@ -96,8 +155,13 @@ class Experiment(Settings):
     search: dict[str, Any] = {}
     start_from: list[dict[str, Any]] = []
     dense_baseline: bool = Field(False, description="one trial of a search is the dense model, for comparison")
+    sampler: Sampler = Field(default_factory=Sampler)
+    islands: Islands = Field(default_factory=Islands)
+    early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
     trials: int = Field(64, ge=1, description="of a search, over all workers")
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
+    at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
+    trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
     seed: int = Field(0, ge=0)
     evidence: dict[str, Any] | None = Field(None, description="where exported settings come from")
 
@@ -123,13 +187,19 @@ class Experiment(Settings):
             _set(content, key, value, where="settings")
         return _validate(content, where="settings")
 
+    def epochs(self, settings: Mapping[str, Any]) -> int:
+        """Epochs of a trial with these searched settings."""
+        return int(settings.get("training.epochs", self.training.epochs))
+
     def starts(self) -> list[dict[str, Value]]:
         """The searched settings of each entry of `start_from`, filled up from the file's own values."""
         return [{key: start.get(key, self.value(key)) for key in self.search} for start in self.start_from]
 
     def fixed(self) -> "Experiment":
         """The experiment without its search: a file for `train`."""
-        return self.model_copy(update={"search": {}, "start_from": [], "dense_baseline": False})
+        return self.model_copy(
+            update={key: Experiment.model_fields[key].get_default(call_default_factory=True) for key in OF_THE_SEARCH}
+        )
 
     def dump(self) -> dict[str, Any]:
         """The resolved settings as plain YAML content, in the order of this class."""
@@ -330,15 +400,23 @@ def _check_search(experiment: Experiment, where: str) -> None:
             experiment.space.encode(settings)
         except SpaceError as error:
             raise ExperimentError(f"{where}: start_from[{number}]: {error}") from None
-    if experiment.time_limit is not None:
+    for key in ("time_limit", "trial_timeout"):
         try:
-            seconds(experiment.time_limit)
+            seconds(getattr(experiment, key) or "1s")
         except ValueError as error:
-            raise ExperimentError(f"{where}: time_limit: {error}") from None
+            raise ExperimentError(f"{where}: {key}: {error}") from None
+    goals = len(experiment.score.metrics)
+    if goals > 1 and experiment.score.trainable_weight:
+        raise ExperimentError(f"{where}: score.trainable_weight: with {goals} goals leave it out; minimize names both")
+    if goals > 1 and experiment.sampler.name not in (None, *MANY_GOALS):
+        raise ExperimentError(
+            f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score.minimize names {goals}; "
+            f"choose one of {', '.join(MANY_GOALS)}"
+        )
 
 
 def _known(experiment: Experiment, key: str, where: str) -> None:
-    known = [k for k in flatten(experiment.model_dump()) if not k.startswith(("search", "start_from", "evidence"))]
+    known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in (*OF_THE_SEARCH, "evidence")]
     if key not in known:
         raise ExperimentError(f"{where}.{key}: no such setting;{_hint(key, known)}".rstrip(";"))
 

@@ -8,31 +8,33 @@ from typing import Any
 
 import yaml
 
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial, best, write_whole
+from oialr_hpo.experiment import OF_THE_SEARCH
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial, best, pareto_front, write_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m oialr_hpo.export", description=__doc__.split(": ")[1])
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="how many of the best (default: 1)")
+    parser.add_argument("--pareto", action="store_true", help="all that no other beats in every goal, instead")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/best)")
     options = parser.parse_args(arguments)
     try:
-        for path in export(RunDirectory.open(options.run), options.top, options.out):
+        for path in export(RunDirectory.open(options.run), None if options.pareto else options.top, options.out):
             print(path)
     except RunDirectoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def export(run: RunDirectory, top: int = 1, out: Path | None = None) -> list[Path]:
-    """Write the `top` best trials of a search as experiment files, best first.
+def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> list[Path]:
+    """Write the `top` best trials of a search (None: its Pareto front) as experiment files, best first.
 
     Raises:
         RunDirectoryError: the search has no trial to export, or `out` cannot be written.
     """
     trials = run.trials()
-    winners = best(trials, top)
+    winners = pareto_front(trials) if top is None else best(trials, top)
     if not winners:
         infeasible = sum(trial.violation > 0 for trial in trials)
         why = f"; {infeasible} complete ones break the constraints" if infeasible else ""
@@ -50,7 +52,8 @@ def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
     path = out / f"{run.path.name}-{place}.yaml"
     tuned = experiment.with_settings(trial.settings).fixed()
     tuned = tuned.model_copy(update={"seed": trial.seed, "evidence": _evidence(run, trial)})
-    write_whole(path, f"{_heading(run, trial, path)}\n{yaml.safe_dump(tuned.dump(), sort_keys=False)}")
+    content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
+    write_whole(path, f"{_heading(run, trial, path)}\n{yaml.safe_dump(content, sort_keys=False)}")
     return path
 
 
@@ -80,8 +83,9 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     environment = run.environment
     device = metrics.get("device", "unknown device")
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
+    scores = " / ".join(f"{score:.6g}" for score in trial.scores)
     lines = [
-        f"Trial {trial.number} of the search {run.path.name}: score {trial.score:.6g} on the validation split",
+        f"Trial {trial.number} of the search {run.path.name}: score {scores} on the validation split",
         figures,
         f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
         f"{trial.threads} CPU thread(s), {trial.seconds:.1f} s",

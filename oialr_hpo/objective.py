@@ -1,6 +1,6 @@
 """One trial: settings -> training -> one record of metrics per epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ def evaluate(
     threads: int = 1,
     data_dir: Path | None = None,
     split: Split = "validation",
-) -> Iterator[dict[str, Any]]:
+    checkpoint: Path | None = None,
+) -> Generator[dict[str, Any], Any, None]:
     """Train an experiment and measure it after every epoch.
 
     Args:
@@ -26,9 +27,10 @@ def evaluate(
         threads: CPU threads; on a CPU part of what makes a run repeatable to the bit.
         data_dir: where data sets lie.
         split: `validation` as a search does, `test` to report settings that are chosen.
+        checkpoint: file to go on from, if it exists, and to keep the training in when it is interrupted.
 
     Yields:
-        the records of `oialr_hpo.training.loop.train`.
+        the records of `oialr_hpo.training.loop.train`, which says what sending to this generator does.
     """
     import torch  # here, so that the processes which only propose settings never load torch
 
@@ -46,4 +48,4 @@ def evaluate(
         data_dir=data_dir,
         split=split,
     )
-    yield from train(experiment, task, seed, device)
+    yield from train(experiment, task, seed, device, checkpoint)

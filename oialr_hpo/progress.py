@@ -8,21 +8,21 @@ from oialr_hpo.trial import Role, State, Trial, best
 
 
 class Progress:
-    """Prints every finished trial with the best so far and the time left."""
+    """Prints every trial that ended, with the best so far and the time left."""
 
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial]):
         self._total, self._workers = total, workers
-        self._trials = [trial for trial in earlier if trial.finished]
-        self._started, self._earlier = time.time(), len(self._trials)
+        self._best = best(earlier)
+        self._done = self._earlier = len(earlier)
+        self._started = time.time()
 
-    def finished(self, trial: Trial) -> None:
-        self._trials.append(trial)
-        winner = best(self._trials)
-        best_so_far = f"best {winner[0].score:.4f} (#{winner[0].number})" if winner else "no best yet"
-        done = len(self._trials)
+    def ended(self, trial: Trial) -> None:
+        self._best = best([*self._best, trial])
+        self._done += trial.finished
+        best_so_far = f"best {_scores(self._best[0])} (#{self._best[0].number})" if self._best else "no best yet"
         elapsed = time.time() - self._started
-        left = elapsed / max(done - self._earlier, 1) * (self._total - done)
-        counter = f"[{done:{len(str(self._total))}}/{self._total}]"
+        left = elapsed / max(self._done - self._earlier, 1) * (self._total - self._done)
+        counter = f"[{self._done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(elapsed)} gone, about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
 
@@ -30,13 +30,19 @@ class Progress:
 def describe(trial: Trial) -> str:
     """One trial in a few words."""
     name = f"#{trial.number} {trial.role.value if trial.role is not Role.PROPOSAL else ''}".strip()
+    if trial.state is State.PRUNED:
+        epoch = trial.epochs[-1]["epoch"]
+        return f"{name} stopped early at epoch {epoch}, score {_scores(trial)} ({clock(trial.seconds)})"
     if trial.state is not State.COMPLETE:
         reason = f": {trial.reason}" if trial.reason else ""
-        return f"{name} {trial.state.value}{reason} after {clock(trial.seconds)}"
-    assert trial.score is not None
+        return f"{name} {trial.state.value.replace('_', ' ')}{reason} after {clock(trial.seconds)}"
     infeasible = "" if trial.violation == 0 else ", breaks the constraints"
     share = f"trainable {trial.metrics['trainable_percent']:.1f} %, " if "trainable_percent" in trial.metrics else ""
-    return f"{name} score {trial.score:.4f} ({share}{clock(trial.seconds)}{infeasible})"
+    return f"{name} score {_scores(trial)} ({share}{clock(trial.seconds)}{infeasible})"
+
+
+def _scores(trial: Trial) -> str:
+    return " / ".join(f"{score:.4f}" for score in trial.scores)
 
 
 def clock(seconds: float) -> str:

@@ -13,19 +13,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.engines import samplers
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
-from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
 
 # Set by the launchers of MPICH, Open MPI and Slurm for every process they start.
 LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_STEP_NODELIST")
+INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: not a failure, try again
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 
 
@@ -33,7 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         changes = list(options.set)
-        given = {"trials": options.trials, "time_limit": options.time_limit, "seed": options.seed}
+        given = {
+            "trials": options.trials,
+            "time_limit": options.time_limit,
+            "trial_timeout": options.trial_timeout,
+            "seed": options.seed,
+            "sampler.name": options.sampler,
+        }
         changes += [f"{key}={value}" for key, value in given.items() if value is not None]
         finished = run(
             options.name,
@@ -52,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     if _rank() == 0:
         print(f"\n{summary(finished)}")
-        if all(trial.state is State.FAILED for trial in finished.trials()):
+        states = {trial.state for trial in finished.trials()}
+        if State.INTERRUPTED in states:
+            print("interrupted; the same command with --resume goes on", file=sys.stderr)
+            raise SystemExit(INTERRUPTED)
+        if states <= {State.FAILED, State.OUT_OF_MEMORY}:
             print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
             raise SystemExit(1)
 
@@ -97,26 +111,47 @@ def run(
             checked, name = experiments.load(experiment, changes), Path(experiment).stem
         else:
             checked, name = experiment, experiment.task
+        checked = with_sampler(checked, engine)
         experiments.prepare_data(checked, data_dir)
         path = out or Path("runs") / name
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
         directory = RunDirectory.create(path, checked, environment(ranks, jobs), resume)
+        held.callback(directory.release)
+        for file in directory.torn():
+            print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
         return Search(checked, directory, data_dir, deadline, objective)
 
-    if engine == "optuna":
-        from oialr_hpo.engines import optuna
+    with ExitStack() as held, StopRequest() as stop:
+        if engine == "optuna":
+            from oialr_hpo.engines import optuna
 
-        search = prepare()
-        optuna.run(search, jobs)
-    else:
-        from oialr_hpo.engines import propulate
+            search = prepare()
+            optuna.run(search, jobs, stop)
+        else:
+            from oialr_hpo.engines import propulate
 
-        search = propulate.on_first_rank(prepare)
-        try:
-            propulate.run(search)
-        except BaseException:
-            propulate.abort_all()
+            search = propulate.on_first_rank(prepare)
+            try:
+                propulate.run(search, stop)
+            except BaseException:
+                propulate.abort_all()
     return search.run
+
+
+def with_sampler(experiment: Experiment, engine: Literal["propulate", "optuna"]) -> Experiment:
+    """The experiment with a sampler's name: the given one, or what the engine and the number of goals suggest.
+
+    Raises:
+        ImpossibleChoice: the sampler needs a package that is not installed.
+    """
+    one_goal = "evolution" if engine == "propulate" else "tpe"
+    suggested = one_goal if len(experiment.score.metrics) == 1 else "nsga2"
+    named = experiment.with_settings({"sampler.name": experiment.sampler.name or suggested})
+    try:
+        samplers.make_propagator(named.sampler, named.space, rank=0, workers=1, trials=1, seed=0)
+    except ImportError as error:
+        raise ImpossibleChoice(str(error)) from None
+    return named
 
 
 class ImpossibleChoice(ValueError):
@@ -162,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=_positive, default=1, metavar="K", help="worker processes without mpirun")
     parser.add_argument("--trials", type=_positive, metavar="N", help="total over all workers")
     parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
+    parser.add_argument("--trial-timeout", metavar="T", help="a trial that runs longer has failed")
+    parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: evolution over MPI, else tpe")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
     parser.add_argument("--seed", type=int, metavar="S")

@@ -1,16 +1,17 @@
 """`python -m oialr_hpo.status RUN`: how a running or finished search stands."""
 
 import argparse
+import csv
 import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, table
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best
+from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best, pareto_front
 
 # What the training loop notes beside the metrics.
 NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds")
@@ -20,13 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m oialr_hpo.status", description=__doc__.split(": ")[1])
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--csv", action="store_true", help="one row per trial")
     options = parser.parse_args(arguments)
     try:
         run = RunDirectory.open(options.run)
     except RunDirectoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    print(json.dumps(status(run), indent=2) if options.json else summary(run))
+    try:
+        if options.csv:
+            write_csv(run, sys.stdout)
+        else:
+            print(json.dumps(status(run), indent=2) if options.json else summary(run))
+    except BrokenPipeError:  # `| head`
+        sys.stderr.close()
 
 
 def status(run: RunDirectory) -> dict[str, Any]:
@@ -41,11 +49,41 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "seconds": usage.elapsed,
         "utilization": usage.utilization,
         "best": _best(winner[0]) if winner else None,
+        "pareto_front": [_best(trial) for trial in pareto_front(trials)] if many_goals(run) else None,
     }
 
 
 def _best(trial: Trial) -> dict[str, Any]:
-    return {"number": trial.number, "score": trial.score, "settings": trial.settings, "metrics": trial.metrics}
+    return {
+        "number": trial.number,
+        "score": trial.score,
+        "scores": trial.scores,
+        "settings": trial.settings,
+        "metrics": trial.metrics,
+    }
+
+
+def write_csv(run: RunDirectory, file: TextIO) -> None:
+    """One row per trial: what it was, how it ended, its settings and its scored metrics."""
+    trials, experiment = run.trials(), run.experiment
+    scores = [f"score:{name}" for name in experiment.score.metrics] if len(experiment.score.metrics) > 1 else ["score"]
+    metrics = list(
+        dict.fromkeys(name for trial in trials for name, value in trial.metrics.items() if _is_number(value))
+    )
+    known = ["number", "role", "state", "reason", "worker", "seed", "started", "seconds", "violation"]
+    writer = csv.writer(file)
+    writer.writerow([*known, *scores, *experiment.search, *(f"metric:{name}" for name in metrics)])
+    for trial in trials:
+        row: list[Any] = [trial.number, trial.role.value, trial.state.value, trial.reason, trial.worker, trial.seed]
+        row += [trial.started, trial.seconds, trial.violation]
+        row += trial.scores or [None] * len(scores)
+        row += [trial.settings.get(key) for key in experiment.search]
+        row += [trial.metrics.get(name) for name in metrics]
+        writer.writerow(row)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 def summary(run: RunDirectory, top: int = 3) -> str:
@@ -58,24 +96,32 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
     lines += [f"  failed {count} x: {reason}" for reason, count in reasons.most_common()]
 
-    winners = best(trials, top)
-    compared = [(f"best {place}", trial) for place, trial in enumerate(winners, 1)]
+    if many_goals(run):
+        winners = pareto_front(trials)
+        compared = [(f"front {place}", trial) for place, trial in enumerate(winners, 1)]
+    else:
+        winners = best(trials, top)
+        compared = [(f"best {place}", trial) for place, trial in enumerate(winners, 1)]
     compared += [("untuned", trial) for trial in trials if _is_untuned(trial, experiment)][:1]
     compared += [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
     if compared:
-        shown = [name for name in compared[0][1].metrics if name not in NOTES]
+        shown = [name for name, value in compared[0][1].metrics.items() if name not in NOTES and _is_number(value)]
         rows = [
             [name, trial.number, trial.score, *(trial.metrics.get(metric) for metric in shown), trial.seconds]
             for name, trial in compared
         ]
         lines += ["", table(["", "trial", "score", *shown, "seconds"], rows)]
-    if winners:
+    if winners and not many_goals(run):
         untuned = {key: experiment.value(key) for key in experiment.search}
         rows = [[key, value, untuned[key]] for key, value in winners[0].settings.items()]
         lines += ["", table(["setting", "best", "untuned"], rows)]
     elif states[State.COMPLETE]:
         lines += ["", "no trial meets the constraints yet"]
     return "\n".join(lines)
+
+
+def many_goals(run: RunDirectory) -> bool:
+    return len(run.experiment.score.metrics) > 1
 
 
 def _is_untuned(trial: Trial, experiment: Experiment) -> bool:

@@ -1,7 +1,9 @@
 """`python -m oialr_hpo.train FILE`: train with given settings, once per seed."""
 
 import argparse
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,10 +14,12 @@ from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
-from oialr_hpo.search import add_data_dir
+from oialr_hpo.search import add_data_dir, environment
 from oialr_hpo.status import NOTES
 from oialr_hpo.tasks import DataError, Split
-from oialr_hpo.trial import Role, Trial, judge
+from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, Trial, TrialLog, judge
+
+PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,19 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="validation", help="what is reported")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as the file's trial had)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep every epoch's record there, as a search does")
     add_data_dir(parser)
     options = parser.parse_args(arguments)
     try:
         experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
         experiments.prepare_data(experiment, options.data_dir)
-    except (ExperimentError, DataError) as error:
+        log = open_log(options.out, experiment, arguments) if options.out else None
+    except (ExperimentError, DataError, RunDirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
     seeds = options.seeds or [experiment.seed]
-    trials = [train(experiment, seed, threads, options.data_dir, options.split) for seed in seeds]
+    trials = [
+        train(experiment, seed, threads, options.data_dir, options.split, log, number)
+        for number, seed in enumerate(seeds)
+    ]
     print(f"\n{report(trials, options.split)}")
     unchanged = options.method == "file" and not options.set and options.split == "validation"
     if unchanged and evidence.get("seed") in seeds:
@@ -61,15 +70,44 @@ def choose_method(experiment: Experiment, method: str) -> Experiment:
     return experiment
 
 
-def train(experiment: Experiment, seed: int, threads: int, data_dir: Path | None, split: Split) -> Trial:
+def open_log(out: Path, experiment: Experiment, arguments: Sequence[str] | None) -> TrialLog:
+    """The trial file of a new run directory, which `status` and `figures` read like a search's.
+
+    Raises:
+        RunDirectoryError: `out` is used, or cannot be written.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", "oialr_hpo.train", *given])
+    return RunDirectory.create(out, experiment, environment(1, 1) | {"command": command}, resume=False).log(0)
+
+
+def train(
+    experiment: Experiment,
+    seed: int,
+    threads: int,
+    data_dir: Path | None,
+    split: Split,
+    log: TrialLog | None = None,
+    number: int = 0,
+) -> Trial:
     """Train once and print a line per epoch; the trial holds the scored metrics."""
-    trial = Trial(number=0, role=Role.START, settings={}, seed=seed, worker=0, threads=threads)
+    trial = Trial(
+        number=number, role=Role.START, settings={}, seed=seed, worker=0, threads=threads, started=time.time()
+    )
+    if log:
+        log.start(trial)
     for record in evaluate(experiment, seed=seed, threads=threads, data_dir=data_dir, split=split):
         trial.epochs.append(record)
-        shown = {name: value for name, value in record.items() if name not in NOTES or name in ("lr", "train_loss")}
+        if log:
+            log.epoch(trial)
+        numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
+        shown = {name: value for name, value in numbers.items() if name not in NOTES or name in PRINTED}
         figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         print(f"seed {seed}  epoch {record['epoch']}/{experiment.training.epochs}  {figures}", flush=True)
     judge(trial, experiment, tested=split == "test")
+    trial.seconds = time.time() - trial.started
+    if log:
+        log.end(trial)
     if trial.reason:
         print(f"seed {seed} failed: {trial.reason}", file=sys.stderr)
     return trial

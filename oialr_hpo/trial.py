@@ -4,20 +4,23 @@ The append-only files `trials/rank-*.jsonl` are the only truth: one JSON line pe
 one writer per file. Everything else is derived from them by `RunDirectory.trials`.
 """
 
+import errno
+import fcntl
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from oialr_hpo.experiment import Bound, Experiment, Score
-from oialr_hpo.space import Value
+from oialr_hpo.experiment import OF_THE_SEARCH, Bound, Experiment, Score, flatten
+from oialr_hpo.space import SpaceError, Value
 
 
 class State(str, Enum):
@@ -25,6 +28,7 @@ class State(str, Enum):
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
     INTERRUPTED = "interrupted"
 
 
@@ -41,21 +45,12 @@ class RunDirectoryError(RuntimeError):
 
 
 @dataclass
-class Assignment:
-    """A trial before it runs: its number, counted over all workers, and what it is to try."""
-
-    number: int
-    role: Role
-    settings: dict[str, Value]
-    seed: int
-
-
-@dataclass
 class Trial:
     """One evaluation of one point of the search space.
 
     `epochs` holds one record of metrics per epoch; `metrics` is the record that was scored and `best_epoch` the one
-    with the lowest score. `violation` sums by how much the constraints are broken (0: feasible).
+    with the lowest score. `scores` has one number per goal, all to be minimised. `violation` sums by how much the
+    constraints are broken (0: feasible). `seconds` adds up the sessions of a trial that was interrupted.
     """
 
     number: int
@@ -67,12 +62,17 @@ class Trial:
     started: float = 0.0
     state: State = State.RUNNING
     reason: str | None = None
-    score: float | None = None
+    scores: list[float] = field(default_factory=list)
     violation: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)
     best_epoch: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def score(self) -> float | None:
+        """Of the first goal; None before the end."""
+        return self.scores[0] if self.scores else None
 
     @property
     def finished(self) -> bool:
@@ -83,16 +83,40 @@ class Trial:
         """Whether the trial may be exported as the best: complete, feasible, and not the dense baseline."""
         return self.state is State.COMPLETE and self.violation == 0 and self.role is not Role.DENSE
 
-    def loss(self) -> float:
-        """What samplers minimise: the score, every infeasible trial behind every feasible one, failures last."""
-        if self.state is not State.COMPLETE or self.score is None:
-            return 1e12
-        return self.score if self.violation == 0 else 1e6 * (1.0 + self.violation)
+    def add(self, record: dict[str, Any]) -> None:
+        """Take in an epoch's record; one that was seen before replaces what came after a checkpoint."""
+        record.setdefault("epoch", len(self.epochs) + 1)
+        while self.epochs and self.epochs[-1]["epoch"] >= record["epoch"]:
+            self.epochs.pop()
+        self.epochs.append(record)
+
+    def take_up(self, earlier: "Trial") -> None:
+        """Go on from what an earlier session did of the same trial."""
+        self.epochs, self.seconds = list(earlier.epochs), earlier.seconds
+
+    def losses(self, goals: int, epochs: int) -> list[float]:
+        """What samplers minimise, one number per goal.
+
+        In this order: feasible trials by their scores; trials that were stopped early, those that came further in their
+        `epochs` first; infeasible ones by how much they break the constraints; failures.
+        """
+        if self.state is State.COMPLETE:
+            return self.scores if self.violation == 0 else [1e6 * (1 + self.violation)] * goals
+        if self.state is State.PRUNED and self.scores:
+            return [1e5 * (2 - self.epochs[-1]["epoch"] / epochs) + min(score, 1e3) for score in self.scores]
+        return [1e12] * goals
 
 
-def score(record: Mapping[str, Any], settings: Score) -> float:
-    """Score of one epoch's record: the metric plus the weighted trainable share (1 = the dense model)."""
-    return float(record[settings.minimize]) + settings.trainable_weight * float(record["trainable_percent"]) / 100
+def goals(record: Mapping[str, Any], settings: Score) -> list[float]:
+    """Scores of one epoch's record: each metric, with one goal plus the weighted trainable share (1 = dense).
+
+    Raises:
+        KeyError: the record lacks a metric.
+    """
+    values = [float(record[name]) for name in settings.metrics]
+    if settings.trainable_weight:
+        values[0] += settings.trainable_weight * float(record["trainable_percent"]) / 100
+    return values
 
 
 def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> float:
@@ -111,50 +135,64 @@ def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> fl
 
 
 def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
-    """Fill in the score, the scored metrics and the best epoch of a trial that ran to its end.
+    """Fill in the scores, the scored metrics and the best epoch of a trial that ran to its end.
 
     With `tested`, only the last record counts: it alone holds metrics of the test split.
     """
     if not trial.epochs:
         trial.state, trial.reason = State.FAILED, "the objective ended without a single record"
         return
-    missing = [name for name in (experiment.score.minimize, *experiment.constraints) if name not in trial.epochs[-1]]
+    missing = [name for name in (*experiment.score.metrics, *experiment.constraints) if name not in trial.epochs[-1]]
     if missing:
         known = ", ".join(key for key, value in trial.epochs[-1].items() if isinstance(value, (int, float)))
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"
         return
-    trial.epochs = trial.epochs[-1:] if tested else trial.epochs
-    scores = [score(record, experiment.score) for record in trial.epochs]
-    best = min(range(len(scores)), key=lambda i: scores[i] if math.isfinite(scores[i]) else math.inf)
+    records = trial.epochs[-1:] if tested else trial.epochs
+    scores = [goals(record, experiment.score) for record in records]
+    best = min(range(len(scores)), key=lambda i: scores[i] if _finite_all(scores[i]) else [math.inf])
     chosen = best if experiment.score.epoch == "best" else len(scores) - 1
-    trial.metrics, trial.best_epoch = trial.epochs[chosen], trial.epochs[best]
-    if not math.isfinite(scores[chosen]):
-        trial.state, trial.reason = State.FAILED, f"the score is {scores[chosen]} at epoch {chosen + 1}"
+    trial.metrics, trial.best_epoch = records[chosen], records[best]
+    if not _finite_all(scores[chosen]):
+        shown = ", ".join(map(str, scores[chosen]))
+        trial.state, trial.reason = State.FAILED, f"the score is {shown} at epoch {chosen + 1}"
         return
-    trial.state, trial.score = State.COMPLETE, scores[chosen]
+    trial.state, trial.scores = State.COMPLETE, scores[chosen]
     trial.violation = violation(trial.metrics, experiment.constraints)
 
 
+def _finite_all(scores: Iterable[float]) -> bool:
+    return all(map(math.isfinite, scores))
+
+
 class TrialLog:
-    """The append-only file of one worker. A torn last line of an earlier crash is closed before the first write."""
+    """The append-only file of one worker. A torn last line of an earlier crash is closed before the first write.
+
+    Raises:
+        RunDirectoryError: by every method, where the file cannot be written.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = open(path, "ab+")  # noqa: SIM115 (open as long as the worker lives)
-        if self._file.tell() > 0:
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":
+        try:
+            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115 (open as long as the worker lives)
+            if torn(path):
                 self._file.write(b"\n")
+        except OSError as error:
+            raise unwritable(path, error) from None
 
     def start(self, trial: Trial) -> None:
         known = ("number", "role", "settings", "seed", "worker", "threads", "started")
         self._write({"event": "start"} | {key: getattr(trial, key) for key in known}, durable=False)
 
-    def epoch(self, trial: Trial, record: Mapping[str, Any]) -> None:
-        self._write({"event": "epoch", "number": trial.number} | dict(record), durable=False)
+    def epoch(self, trial: Trial) -> None:
+        """The trial's latest record; ranks are only written where they changed."""
+        record = dict(trial.epochs[-1])
+        if len(trial.epochs) > 1 and record.get("ranks") == trial.epochs[-2].get("ranks"):
+            record.pop("ranks", None)
+        self._write({"event": "epoch", "number": trial.number} | record, durable=False)
 
     def end(self, trial: Trial) -> None:
-        known = ("number", "state", "reason", "score", "violation", "metrics", "best_epoch", "seconds")
+        known = ("number", "state", "reason", "scores", "violation", "metrics", "best_epoch", "seconds")
         self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
 
     def worker(self, event: str) -> None:
@@ -165,11 +203,30 @@ class TrialLog:
         self._file.close()
 
     def _write(self, content: Mapping[str, Any], durable: bool) -> None:
-        line = json.dumps(_finite(dict(content) | {"time": time.time()}), default=_plain, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
+        line = (
+            json.dumps(_finite(dict(content) | {"time": time.time()}), default=_plain, allow_nan=False).encode() + b"\n"
+        )
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+
+def torn(path: Path) -> bool:
+    """Whether the file's last line was cut off by a crash."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return size > 0 and file.read(1) != b"\n"
+
+
+def unwritable(path: Path, error: OSError) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} cannot be written: {error.strerror}; mend that, or choose another --out; --resume goes on"
+    )
 
 
 def _finite(value: Any) -> Any:
@@ -205,21 +262,26 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock: IO[bytes] | None = None
+
+    def __reduce__(self) -> tuple[type["RunDirectory"], tuple[Path]]:
+        return RunDirectory, (self.path,)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, environment: Mapping[str, Any], resume: bool) -> "RunDirectory":
-        """Make the directory, or take it up again.
+        """Make the directory, or take it up again, and keep other searches out of it until `release`.
 
         Raises:
-            RunDirectoryError: it is in use and `resume` is false, it was made for other settings, or it cannot be
-                written.
+            RunDirectoryError: it holds a search and `resume` is false, its trials are not the experiment's, another
+                search is running there, or it cannot be written.
         """
         run = cls(path)
         if run.used and not resume:
             raise RunDirectoryError(f"{path} already holds a search; add --resume to go on, or choose another --out")
         if run.used:
-            run.check_same(experiment)
+            run.check_fits(experiment)
         try:
+            run._claim()
             (path / "trials").mkdir(parents=True, exist_ok=True)
             write_whole(path / "experiment.yaml", yaml.safe_dump(experiment.dump(), sort_keys=False))
             write_whole(path / "environment.yaml", yaml.safe_dump(dict(environment), sort_keys=False))
@@ -251,18 +313,58 @@ class RunDirectory:
     def environment(self) -> dict[str, Any]:
         return self._yaml("environment.yaml")
 
-    def check_same(self, experiment: Experiment) -> None:
+    def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.
 
+        The budget, the sampler and early stopping may change, and so may the search space, as long as every trial lies
+        in it.
+
         Raises:
-            RunDirectoryError: something other than the budget changed.
+            RunDirectoryError: something else differs; the message lists it.
         """
-        before, after = self.experiment.dump(), experiment.dump()
-        for key in before:
-            if key not in ("trials", "time_limit") and before[key] != after[key]:
-                raise RunDirectoryError(
-                    f"{self.path} was made with {key}: {before[key]}, not {after[key]}; choose another --out"
-                )
+        before, after = flatten(self.experiment.dump()), flatten(experiment.dump())
+        differing = [key for key in before | after if before.get(key) != after.get(key)]
+        fixed = [key for key in differing if key.split(".")[0] not in OF_THE_SEARCH]
+        searched = [key for key in differing if key.split(".")[0] == "search"]
+        if searched and not fixed:
+            try:
+                for trial in self.trials():
+                    if trial.role is not Role.DENSE:
+                        experiment.space.encode(trial.settings)
+                return
+            except SpaceError as error:
+                why = f"trial {trial.number} is not in the new search space: {error}"
+        elif fixed:
+            why = "its trials were trained with other settings"
+        else:
+            return
+        changes = "; ".join(f"{key} was {before.get(key)}, now {after.get(key)}" for key in fixed or searched)
+        raise RunDirectoryError(f"{self.path}: {why} ({changes}); take these back, or choose another --out")
+
+    def release(self) -> None:
+        """Let other searches in."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _claim(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / "lock", "ab")  # noqa: SIM115 (open as long as the search runs)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(
+                f"{self.path} is in use by a running search; wait, or choose another --out"
+            ) from None
+        except OSError:
+            pass  # a file system without locks keeps nobody out
+
+    def checkpoint(self, number: int) -> Path:
+        """Where the unfinished training of a trial is kept."""
+        return self.path / "checkpoints" / f"trial-{number:05d}.pt"
+
+    def torn(self) -> list[Path]:
+        """Trial files whose last line was cut off by a crash; it is not read, and closed by the next writer."""
+        return [file for file in self._files() if torn(file)]
 
     def log(self, worker: int) -> TrialLog:
         return TrialLog(self.path / "trials" / f"rank-{worker:04d}.jsonl")
@@ -273,9 +375,15 @@ class RunDirectory:
         for event in sorted(self._events(), key=lambda event: event["time"]):
             kind, _ = event.pop("event"), event.pop("time")
             if kind == "start":
+                earlier = trials.get(event["number"])
                 trials[event["number"]] = Trial(**event | {"role": Role(event["role"])})
+                if earlier:
+                    trials[event["number"]].take_up(earlier)
             elif kind == "epoch" and event["number"] in trials:
-                trials[event.pop("number")].epochs.append(event)
+                trial = trials[event.pop("number")]
+                trial.add(event)
+                if "ranks" not in event and len(trial.epochs) > 1 and "ranks" in trial.epochs[-2]:
+                    event["ranks"] = trial.epochs[-2]["ranks"]
             elif kind == "end" and event["number"] in trials:
                 trial = trials[event.pop("number")]
                 for key, value in event.items():
@@ -304,8 +412,8 @@ class RunDirectory:
                     opened = event["time"]
                 elif kind == "start":
                     running = event["started"]
-                elif kind == "end":
-                    training, running = training + event["seconds"], None
+                elif kind == "end" and running is not None:
+                    training, running = training + event["time"] - running, None
                 previous = event["time"]
         return Usage(max(times) - min(times), held, training)
 
@@ -342,6 +450,20 @@ def write_whole(path: Path, text: str) -> None:
 def best(trials: Iterable[Trial], count: int = 1) -> list[Trial]:
     """The `count` candidates with the lowest score, best first; equal settings count once."""
     unique: dict[str, Trial] = {}
-    for trial in sorted((t for t in trials if t.candidate), key=lambda t: (t.score, t.number)):
+    for trial in sorted((t for t in trials if t.candidate), key=lambda t: (t.scores, t.number)):
         unique.setdefault(json.dumps(trial.settings, sort_keys=True), trial)
     return list(unique.values())[:count]
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether `one` is nowhere worse than `other`, and somewhere better (all goals are minimised)."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and list(one) != list(other)
+
+
+def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
+    """The candidates that no other dominates, by the first goal; with one goal, the best one."""
+    front: list[Trial] = []
+    for trial in best(trials, sys.maxsize):  # in this order a trial is only dominated by earlier ones
+        if not any(dominates(other.scores, trial.scores) or other.scores == trial.scores for other in front):
+            front.append(trial)
+    return front

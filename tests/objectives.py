@@ -31,3 +31,38 @@ def hazards(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str
     time.sleep(0.005)
     error = {12: math.nan, 15: math.inf}.get(seed % 18, experiment.oialr.cutoff)
     yield {"epoch": 2, "error": error, "trainable_percent": 10.0}
+
+
+def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Twelve epochs of half a second."""
+    for _ in range(12):
+        time.sleep(0.5)
+        yield {"error": 0.5, "trainable_percent": 10.0}
+
+
+def pids(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Tells which process trains, then hangs."""
+    yield {"error": 0.5, "trainable_percent": 10.0, "process": os.getpid()}
+    time.sleep(600)
+
+
+def hangs(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """Every second trial never ends."""
+    if seed % 2 == 0:
+        time.sleep(600)
+    yield {"error": 0.5, "trainable_percent": 10.0}
+
+
+def greedy(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Wants more memory than there is."""
+    yield {"error": float(len(bytearray(2**62))), "trainable_percent": 10.0}
+
+
+LEAK: list[bytearray] = []
+
+
+def leaks(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """Keeps 1.1 GB for good in its third trial."""
+    if seed == 2:
+        LEAK.append(bytearray(b"x") * 1_100_000_000)
+    yield {"error": 0.5, "trainable_percent": 10.0, "process": os.getpid()}

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,15 @@ from oialr_hpo.training.loop import Diverged
 from oialr_hpo.training.schedule import rates, steps
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, best
 
+DROPOUT = {
+    "img_size": 8,
+    "patch_size": 4,
+    "in_chans": 1,
+    "embed_dim": 64,
+    "depth": 1,
+    "num_heads": 4,
+    "proj_drop_rate": 0.1,
+}
 SMALL = ["training.epochs=3", "model.arguments.depth=1", "data.train_images=320", "oialr.delay=7", "oialr.frequency=2"]
 
 
@@ -139,3 +150,23 @@ def test_the_mini_vit_is_the_papers() -> None:
     model = load("vit_cifar").model
     network = build_network(model["name"], model["arguments"])
     assert sum(parameter.numel() for parameter in network.parameters()) == 42_684_682
+
+
+@pytest.mark.parametrize("epoch", [1, 2])  # dense, and after cuts of the rank
+def test_an_interrupted_run_goes_on_to_the_same_numbers(finished: RunDirectory, tmp_path: Path, epoch: int) -> None:
+    volatile = {"seconds", "data_wait"}
+
+    def numbers(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in record.items() if key not in volatile} for record in records]
+
+    experiment = finished.experiment.with_settings({"oialr.cutoff": 0.4, "model.arguments": DROPOUT})
+    checkpoint = tmp_path / "checkpoint.pt"
+    unbroken = numbers(evaluate(experiment, seed=3))
+    assert unbroken[0]["ranks"] == {} != unbroken[1]["ranks"]
+
+    first = evaluate(experiment, seed=3, checkpoint=checkpoint)
+    records = [next(first) for _ in range(epoch)]
+    with pytest.raises(StopIteration):
+        first.send("stop")
+    assert numbers([*records, *evaluate(experiment, seed=3, checkpoint=checkpoint)]) == unbroken
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

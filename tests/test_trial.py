@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo.experiment import Bound, Experiment, Score, load
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best, judge, score, violation
+from oialr_hpo.trial import (
+    Role,
+    RunDirectory,
+    RunDirectoryError,
+    State,
+    Trial,
+    best,
+    goals,
+    judge,
+    violation,
+)
 
 ENVIRONMENT = {"workers": 1, "command": "test", "commit": None, "python": "3", "packages": {}}
 
@@ -16,12 +26,15 @@ def experiment() -> Experiment:
 
 def make(number: int, error: float, share: float = 10.0, role: Role = Role.PROPOSAL) -> Trial:
     trial = Trial(number=number, role=role, settings={"a": number}, seed=number, worker=0)
-    trial.epochs = [{"error": 0.9, "trainable_percent": 100.0}, {"error": error, "trainable_percent": share}]
+    trial.add({"error": 0.9, "trainable_percent": 100.0, "ranks": {"layer": 8}})
+    trial.add({"error": error, "trainable_percent": share, "ranks": {"layer": 8}})
     return trial
 
 
 def test_the_score_weighs_the_trainable_share() -> None:
-    assert score({"error": 0.2, "trainable_percent": 30}, Score(minimize="error", trainable_weight=0.5)) == 0.35
+    record = {"error": 0.2, "trainable_percent": 30}
+    assert goals(record, Score(minimize="error", trainable_weight=0.5)) == [0.35]
+    assert goals(record, Score(minimize=["error", "trainable_percent"])) == [0.2, 30]
 
 
 def test_violations_are_relative_and_add_up() -> None:
@@ -31,13 +44,16 @@ def test_violations_are_relative_and_add_up() -> None:
 
 
 def test_samplers_see_feasible_before_infeasible_before_failed(experiment: Experiment) -> None:
-    trials = [make(0, 0.5), make(1, 0.1, share=30.0), make(2, 0.1, share=60.0), make(3, math.nan)]
+    trials = [make(0, 0.5), *(make(n, 0.1) for n in (1, 2, 3)), make(4, 0.1, share=30.0), make(5, 0.1, share=60.0)]
+    trials.append(make(6, math.nan))
     for trial in trials:
         judge(trial, experiment)
-    assert [trial.state for trial in trials] == [State.COMPLETE] * 3 + [State.FAILED]
-    assert trials[3].reason == "the score is nan at epoch 2"
-    losses = [trial.loss() for trial in trials]
-    assert losses == sorted(losses) and all(map(math.isfinite, losses))
+    for trial, error, epoch in zip(trials[1:4], (0.3, 0.1, 0.2), (6, 3, 3), strict=True):
+        trial.state, trial.scores, trial.epochs[-1]["epoch"] = State.PRUNED, [error], epoch
+    assert [trial.state for trial in trials[4:]] == [State.COMPLETE] * 2 + [State.FAILED]
+    assert trials[6].reason == "the score is nan at epoch 2"
+    losses = [trial.losses(goals=1, epochs=12) for trial in trials]
+    assert losses == sorted(losses) and all(math.isfinite(loss) for (loss,) in losses)
     assert best(trials, 5) == [trials[0]]
 
 
@@ -52,7 +68,7 @@ def test_a_metric_that_does_not_exist_names_those_that_do(experiment: Experiment
     trial = make(0, 0.1)
     judge(trial, experiment.with_settings({"score.minimize": "accuracy"}))
     assert trial.state is State.FAILED
-    assert trial.reason == "no metric 'accuracy' to score; known: error, trainable_percent"
+    assert trial.reason == "no metric 'accuracy' to score; known: error, trainable_percent, epoch"
 
 
 def test_the_files_give_the_trials_again(tmp_path: Path, experiment: Experiment) -> None:
@@ -62,8 +78,10 @@ def test_the_files_give_the_trials_again(tmp_path: Path, experiment: Experiment)
         log = run.log(worker)
         for trial in written[worker::2]:
             log.start(trial)
-            for record in trial.epochs:
-                log.epoch(trial, record)
+            records, trial.epochs = trial.epochs, []
+            for record in records:
+                trial.add(record)
+                log.epoch(trial)
             judge(trial, experiment)
             log.end(trial)
         log.close()
@@ -91,5 +109,5 @@ def test_a_used_directory_needs_resume_and_the_same_experiment(tmp_path: Path, e
     more = experiment.model_copy(update={"trials": 500})
     assert RunDirectory.create(tmp_path, more, ENVIRONMENT, resume=True).experiment.trials == 500
     other = experiment.with_settings({"training.epochs": 99})
-    with pytest.raises(RunDirectoryError, match="was made with training"):
+    with pytest.raises(RunDirectoryError, match="training.epochs was 12, now 99"):
         RunDirectory.create(tmp_path, other, ENVIRONMENT, resume=True)

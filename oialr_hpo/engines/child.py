@@ -1,8 +1,8 @@
 """The process that trains: `python -m oialr_hpo.engines.child FD`.
 
 It takes jobs from its parent over the pipe FD, one after another, and never sees MPI. It answers every job with one
-("epoch", record) per record, each of which the parent acknowledges by telling whether to go on, and one
-("end", outcome, reason).
+("epoch", record) per record, each of which the parent answers with a `Verdict`, and one ("end", outcome, reason, fit),
+where `fit` tells whether this process can take another job.
 """
 
 import gc
@@ -13,12 +13,35 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.tasks import resolve
+
+
+class Verdict(Enum):
+    """What becomes of a running trial after an epoch."""
+
+    GO_ON = "go on"
+    PRUNE = "prune"
+    INTERRUPT = "interrupt"
+
+
+class Outcome(Enum):
+    """How a job ended, as the child knows it."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out of memory"
+
+
+LEAK_BYTES = 2**30
+"""A process that has kept so much more after a job than after its first one is replaced."""
 
 
 @dataclass(frozen=True)
@@ -36,32 +59,46 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a trial stops
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    held = 0  # after the first job: later ones have what it loaded in common
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
-        connection.send(("end", *_run(job, connection)))
+        outcome, reason = _run(job, connection)
         _free()
+        held = held or _memory()
+        fit = outcome is not Outcome.OUT_OF_MEMORY and not _accelerator_failed(reason) and _memory() - held < LEAK_BYTES
+        connection.send(("end", outcome, reason, fit))
 
 
-def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[str, str | None]:
-    """Outcome (`finished`, `stopped`, `failed`) and the reason of a failure."""
+def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[Outcome, str | None]:
+    """The outcome, and the reason of a failure."""
     try:
         records: Iterator[dict[str, Any]] = resolve(job.objective)(
             Experiment.model_validate(job.experiment), **job.arguments
         )
         for record in records:
             connection.send(("epoch", record))
-            if not connection.recv():
-                return "stopped", None
+            verdict = connection.recv()
+            if verdict is Verdict.INTERRUPT and hasattr(records, "send"):
+                with suppress(StopIteration):
+                    records.send(verdict)  # the training loop saves a checkpoint
+            if verdict is not Verdict.GO_ON:
+                return Outcome.STOPPED, None
     except (EOFError, BrokenPipeError):  # the parent is gone
         os._exit(1)
     except BaseException as error:  # whatever a trial does, SystemExit included, is the trial's own failure
         traceback.print_exc()
         message = " ".join(str(error).split())
-        return "failed", f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return "finished", None
+        outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
+        return outcome, f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return Outcome.FINISHED, None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
 
 
 def _free() -> None:
@@ -72,6 +109,23 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
+def _memory() -> int:
+    """Bytes of this process alone, on its GPU too; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            _, resident, shared, *_ = map(int, file.read().split())
+    except OSError:
+        return 0
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.memory_allocated() if torch is not None and torch.cuda.is_available() else 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") + on_gpu
+
+
+def _accelerator_failed(reason: str | None) -> bool:
+    """Whether a GPU reported an error, after which its process can do no more."""
+    return reason is not None and ("CUDA" in reason or "AcceleratorError" in reason or "HIP" in reason)
+
+
 def _exit_with(parent: int) -> None:
     """End this process soon after its parent, even in the middle of an epoch."""
     while os.getppid() == parent:
@@ -80,4 +134,6 @@ def _exit_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from oialr_hpo.engines import child  # whose classes the parent knows, unlike those of __main__
+
+    child.main()

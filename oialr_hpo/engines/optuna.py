@@ -1,99 +1,96 @@
-"""A search on one node: Optuna proposes, `jobs` workers train."""
+"""A search on one node: a sampler, by default Optuna's TPE, proposes; `jobs` workers train."""
 
 from multiprocessing.connection import wait
 
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import TrialState
-
-from oialr_hpo.engines.tickets import Ticket, Tickets
+from oialr_hpo.engines import samplers
+from oialr_hpo.engines.desk import Desk, Ticket
+from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
-from oialr_hpo.progress import Progress
-from oialr_hpo.space import Choice, FloatRange, Parameter, Value
-from oialr_hpo.trial import Assignment, Role, Trial
+from oialr_hpo.space import Value
+from oialr_hpo.trial import Role, Trial
+
+POLL_SECONDS = 0.5  # between looks at signals and timeouts; a worker with news is heard at once
 
 
-def run(search: Search, jobs: int) -> None:
+def run(search: Search, jobs: int, stop: StopRequest) -> None:
     """Run a search to the end of its budget, going on from the trials already in its run directory."""
     earlier = search.run.trials()
-    tickets = Tickets(search.experiment, earlier, search.deadline)
-    progress = Progress(search.experiment.trials, jobs, earlier)
-    proposer = Proposer(search, earlier)
+    desk = Desk(search.experiment, jobs, earlier, search.deadline)
+    proposer = Proposer(search, earlier, jobs)
+
+    def stops(number: int, point: Point, judged: bool) -> bool:
+        desk.report(number, point)
+        return judged and desk.stops(number)
+
     threads = threads_per_worker(jobs)
-    workers = [Worker(search, index, index, threads) for index in range(jobs)]
+    workers = [Worker(search, index, index, threads, stops) for index in range(jobs)]
     try:
-        while _assign(workers, tickets, proposer, search):
+        while _assign(workers, desk, proposer):
             busy = {worker.connection: worker for worker in workers if worker.trial}
-            for ready in wait(list(busy)):
-                trial = busy[ready].poll(0)  # type: ignore[index]
-                if trial:
+            wait(list(busy), POLL_SECONDS)
+            if stop.received:
+                desk.stop()
+            for worker in busy.values():
+                if stop.received or search.interrupts_now:
+                    worker.interrupt(stop.deadline)
+                if trial := worker.poll(0):
                     proposer.tell(trial)
-                    tickets.note(trial)
-                    progress.finished(trial)
+                    desk.ended(trial)
     finally:
         for worker in workers:
             worker.close()
 
 
-def _assign(workers: list[Worker], tickets: Tickets, proposer: "Proposer", search: Search) -> bool:
+def _assign(workers: list[Worker], desk: Desk, proposer: "Proposer") -> bool:
     """Give every idle worker a trial; False when none is running and none is left."""
     for worker in workers:
-        if worker.trial is None and (ticket := tickets.next()):
-            settings = proposer.settings(ticket)
-            seed = search.experiment.seed + ticket.number
-            worker.start(Assignment(ticket.number, ticket.role, settings, seed))
+        if worker.trial is None and (ticket := desk.next()):
+            worker.start(ticket, proposer.settings(ticket, worker.index))
     return any(worker.trial for worker in workers)
 
 
 class Proposer:
-    """Optuna's TPE over the experiment's space, told of every trial that is not its own."""
+    """The sampler, told of every trial.
 
-    def __init__(self, search: Search, earlier: list[Trial]):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._experiment = search.experiment
-        self._distributions = {
-            key: distribution(parameter) for key, parameter in search.experiment.space.parameters.items()
-        }
-        sampler = optuna.samplers.TPESampler(seed=search.experiment.seed + len(earlier))
-        self._study = optuna.create_study(sampler=sampler)
-        self._asked: dict[int, optuna.Trial] = {}
-        for trial in earlier:
-            if trial.finished:
-                self.tell(trial)
+    Optuna's samplers keep one study for all workers, the others one propagator for each.
+    """
 
-    def settings(self, ticket: Ticket) -> dict[str, Value]:
+    def __init__(self, search: Search, earlier: list[Trial], workers: int):
+        self._experiment, self._space = search.experiment, search.experiment.space
+        self._known = [self._individual(trial) for trial in earlier if trial.finished and trial.role is not Role.DENSE]
+        self._running: dict[int, samplers.Individual] = {}
+        shared = search.experiment.sampler.name in samplers.OPTUNA
+        self._propagators = [
+            samplers.make_propagator(
+                search.experiment.sampler,
+                self._space,
+                rank=rank,
+                workers=1 if shared else workers,
+                trials=search.experiment.trials,
+                seed=search.experiment.seed + len(earlier),
+                goals=len(search.experiment.score.metrics),
+            )
+            for rank in range(1 if shared else workers)
+        ]
+
+    def settings(self, ticket: Ticket, worker: int) -> dict[str, Value]:
         """The settings of a ticket: its own, or a proposal."""
         if ticket.settings is not None:
             return ticket.settings
-        asked = self._asked[ticket.number] = self._study.ask(self._distributions)
-        return dict(asked.params)
+        propagator = self._propagators[worker % len(self._propagators)]
+        proposal = propagator(self._known, list(self._running.values()))
+        proposal.generation, proposal.rank = len(self._known), worker
+        self._running[ticket.number] = proposal
+        return self._space.decode(proposal)
 
     def tell(self, trial: Trial) -> None:
-        if trial.role is Role.DENSE:
-            return
-        loss = trial.loss()
-        if trial.number in self._asked:
-            self._study.tell(self._asked.pop(trial.number), loss)
-        else:
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.COMPLETE,
-                    value=loss,
-                    params=dict(trial.settings),
-                    distributions=self._distributions,
-                )
-            )
+        proposal = self._running.pop(trial.number, None)
+        if trial.finished and trial.role is not Role.DENSE:
+            self._known.append(self._individual(trial, proposal))
 
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """Optuna's counterpart of a line of the search space."""
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.values)
-    if isinstance(parameter, FloatRange):
-        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-    return IntDistribution(parameter.low, parameter.high, log=parameter.log)
+    def _individual(self, trial: Trial, proposal: samplers.Individual = None) -> samplers.Individual:
+        if proposal is None:
+            proposal = samplers.individual_of(self._space, trial)
+        proposal.loss = samplers.loss(trial, self._experiment)
+        return proposal

@@ -1,7 +1,8 @@
 """A search over MPI: every rank is a worker, Propulate's asynchronous islands propose.
 
-Rank 0 hands out the tickets of the shared budget and prints the progress, between its own trials' messages. All other
-news travels inside Propulate's islands. MPI is imported here and nowhere else.
+Rank 0 has the desk of the search: between its own trial's messages it hands out the tickets of the shared budget,
+judges running trials and prints the progress. All other news travels inside Propulate's islands. MPI is imported here
+and nowhere else.
 """
 
 import importlib
@@ -11,18 +12,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from mpi4py import MPI
 
-from oialr_hpo.engines.samplers import make_propagator
-from oialr_hpo.engines.tickets import Ticket, Tickets
+from oialr_hpo.engines import samplers
+from oialr_hpo.engines.desk import Desk, Ticket
+from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
-from oialr_hpo.progress import Progress
 from oialr_hpo.space import Space
-from oialr_hpo.trial import Assignment, Role, Trial
+from oialr_hpo.trial import Role, RunDirectoryError, Trial
 
 T = TypeVar("T")
 
@@ -49,9 +52,8 @@ from propulate._globals import INDIVIDUAL_TAG  # noqa: E402
 from propulate.population import Individual  # noqa: E402
 from propulate.propagators import SelectMax, SelectMin  # noqa: E402
 
-POLL_SECONDS = 0.02
 ISLAND_SIZE = 16  # ranks; the sampler learns from what its island has tried, so smaller ones know less
-TICKET_REQUEST, TICKET, FINISHED, DONE = 1, 2, 3, 4
+TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
 
 
 def world() -> tuple[int, int]:
@@ -75,96 +77,176 @@ def on_first_rank(action: Callable[[], T]) -> T:
 
 def abort_all() -> NoReturn:
     """Print the exception in flight and stop every rank at once."""
+    error = sys.exc_info()[1]
     print(f"rank {MPI.COMM_WORLD.rank}: the search itself failed, all ranks stop", file=sys.stderr)
-    traceback.print_exc()
+    if isinstance(error, RunDirectoryError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exc()
     sys.stderr.flush()
     MPI.COMM_WORLD.Abort(1)
     raise SystemExit(1)
 
 
-def run(search: Search) -> None:
+def run(search: Search, stop: StopRequest) -> None:
     """Run a search to the end of its budget; every rank of COMM_WORLD calls this."""
-    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    earlier = on_first_rank(search.run.trials)
-    desk = Desk(search, earlier)
+    comm = MPI.COMM_WORLD
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    desk: LocalDesk | RemoteDesk
+    if comm.rank == 0:
+        earlier = search.run.trials()
+        comm.bcast([_outline(trial) for trial in earlier])
+        desk = LocalDesk(Desk(search.experiment, comm.size, earlier, search.deadline), stop)
+    else:
+        earlier = comm.bcast(None)
+        desk = RemoteDesk(stop)
     island = Island(search, earlier)
-    worker = Worker(search, MPI.COMM_WORLD.rank, node.rank, threads_per_worker(node.size))
+    worker = Worker(search, comm.rank, node.rank, threads_per_worker(node.size), desk.stops)
     try:
-        while ticket := desk.request():
+        while ticket := desk.next():
             settings, individual = ticket.settings, None
             if settings is None:
                 individual = island.propose()
                 settings = island.space.decode(individual)
-            worker.start(Assignment(ticket.number, ticket.role, settings, search.experiment.seed + ticket.number))
-            while not (trial := worker.poll(POLL_SECONDS)):
+            worker.start(ticket, settings)
+            while not (trial := worker.poll(desk.POLL_SECONDS)):
                 desk.serve()
+                if desk.stopping or search.interrupts_now:
+                    worker.interrupt(desk.cut_off)
             island.tell(trial, individual)
-            desk.finished(trial)
+            desk.ended(trial)
     finally:
         worker.close()
     desk.close()
 
 
-class Desk:
-    """The shared budget: rank 0 answers requests for tickets and prints finished trials; the others ask it."""
+def _outline(trial: Trial) -> Trial:
+    """What other ranks need of a trial that is in the trial files."""
+    return replace(trial, epochs=trial.epochs[-1:], metrics={}, best_epoch={})
 
-    def __init__(self, search: Search, earlier: list[Trial]):
+
+class LocalDesk:
+    """The desk as rank 0 uses it, between answering the other ranks."""
+
+    POLL_SECONDS = 0.005
+
+    def __init__(self, desk: Desk, stop: StopRequest):
+        self._desk, self._stop = desk, stop
         self._comm = MPI.COMM_WORLD.Dup()
-        self._first = self._comm.rank == 0
-        if self._first:
-            self._tickets = Tickets(search.experiment, earlier, search.deadline)
-            self._progress = Progress(search.experiment.trials, self._comm.size, earlier)
-            self._open = self._comm.size - 1
+        self._others = set(range(1, self._comm.size))  # that still work
+        self._told = False
 
-    def request(self) -> Ticket | None:
+    @property
+    def stopping(self) -> bool:
+        return self._stop.received is not None
+
+    @property
+    def cut_off(self) -> float | None:
+        """When running trials are cut off, in time.time()."""
+        return self._stop.deadline
+
+    def next(self) -> Ticket | None:
         """The next ticket, or None when the budget is spent."""
-        if self._first:
-            return self._tickets.next()
-        self._comm.send(None, dest=0, tag=TICKET_REQUEST)
-        reply = self._comm.irecv(source=0, tag=TICKET)
-        while True:
-            arrived, ticket = reply.test()
-            if arrived:
-                return ticket
-            time.sleep(0.001)
+        self.serve()
+        return self._desk.next()
 
-    def finished(self, trial: Trial) -> None:
-        """Tell rank 0 of a finished trial, for the progress."""
-        if self._first:
-            self._note(trial)
-        else:
-            trial.epochs.clear()  # the trial file has them
-            self._comm.send(trial, dest=0, tag=FINISHED)
+    def stops(self, number: int, point: Point, judged: bool) -> bool:
+        """Report a running trial's newest point; where it is judged, whether it stops early."""
+        self._desk.report(number, point)
+        return judged and self._desk.stops(number)
+
+    def ended(self, trial: Trial) -> None:
+        self._desk.ended(trial)
 
     def serve(self) -> None:
-        """Let MPI make progress; on rank 0, handle what has arrived from other ranks."""
+        """Handle what has arrived from other ranks."""
+        if self.stopping and not self._told:
+            self._told = True
+            self._desk.stop()
+            for rank in self._others:
+                self._comm.send(self.cut_off, dest=rank, tag=STOP)
         status = MPI.Status()
-        self._comm.iprobe(tag=MPI.ANY_TAG)
-        while self._first and self._comm.iprobe(tag=MPI.ANY_TAG, status=status):
+        while self._comm.iprobe(tag=MPI.ANY_TAG, status=status):
             source, tag = status.Get_source(), status.Get_tag()
             message = self._comm.recv(source=source, tag=tag)
             if tag == TICKET_REQUEST:
-                self._comm.send(self._tickets.next(), dest=source, tag=TICKET)
-            elif tag == FINISHED:
-                self._note(message)
+                self._comm.send(self._desk.next(), dest=source, tag=TICKET)
+            elif tag == REPORT:
+                number, point, judged = message
+                stops = self.stops(number, point, judged)
+                if judged:
+                    self._comm.send(stops, dest=source, tag=VERDICT)
+            elif tag == ENDED:
+                self._desk.ended(message)
+            elif tag == STOP:
+                self._stop.received, self._stop.deadline = message
             else:
-                self._open -= 1
-
-    def _note(self, trial: Trial) -> None:
-        self._tickets.note(trial)
-        self._progress.finished(trial)
+                self._others.remove(source)
 
     def close(self) -> None:
-        """Wait, without spinning, until every rank has ended its last trial."""
-        if self._first:
-            while self._open:
-                self.serve()
-                time.sleep(POLL_SECONDS)
-        else:
-            self._comm.send(None, dest=0, tag=DONE)
-        barrier = self._comm.Ibarrier()
-        while not barrier.Test():
-            time.sleep(POLL_SECONDS)
+        """Serve until every other rank has ended its last trial."""
+        while self._others:
+            self.serve()
+            time.sleep(self.POLL_SECONDS)
+        _wait_for_all(self._comm)
+
+
+class RemoteDesk:
+    """The desk as the other ranks use it; see `LocalDesk`."""
+
+    POLL_SECONDS = 0.02
+
+    def __init__(self, stop: StopRequest):
+        self._stop = stop
+        self._comm = MPI.COMM_WORLD.Dup()
+        self._told = False
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.received is not None
+
+    @property
+    def cut_off(self) -> float | None:
+        return self._stop.deadline
+
+    def next(self) -> Ticket | None:
+        self.serve()
+        self._comm.send(None, dest=0, tag=TICKET_REQUEST)
+        return self._receive(TICKET)
+
+    def stops(self, number: int, point: Point, judged: bool) -> bool:
+        self._comm.send((number, point, judged), dest=0, tag=REPORT)
+        return bool(judged and self._receive(VERDICT))
+
+    def ended(self, trial: Trial) -> None:
+        self._comm.send(replace(trial, epochs=trial.epochs[-1:]), dest=0, tag=ENDED)
+
+    def serve(self) -> None:
+        """Pass a request to stop on: the launcher may have signalled some ranks only."""
+        if self.stopping and not self._told:
+            self._told = True
+            self._comm.send((self._stop.received, self.cut_off), dest=0, tag=STOP)
+        if self._comm.iprobe(source=0, tag=STOP):
+            cut_off = self._comm.recv(source=0, tag=STOP)
+            self._told = True
+            if not self.stopping:
+                self._stop.received, self._stop.deadline = "rank 0", cut_off
+
+    def close(self) -> None:
+        self._comm.send(None, dest=0, tag=DONE)
+        _wait_for_all(self._comm)
+
+    def _receive(self, tag: int) -> Any:
+        while not self._comm.iprobe(source=0, tag=tag):
+            time.sleep(0.001)
+        return self._comm.recv(source=0, tag=tag)
+
+
+def _wait_for_all(comm: MPI.Comm) -> None:
+    """A barrier that sleeps: one that spins would slow the ranks that still train."""
+    barrier = comm.Ibarrier()
+    while not barrier.Test():
+        time.sleep(0.02)
 
 
 class SelectWorst(SelectMax):
@@ -184,21 +266,23 @@ class Island(Pollinator):
         comm = MPI.COMM_WORLD
         logging.getLogger("propulate").setLevel(logging.WARNING)
         self.space: Space = search.experiment.space
-        self.limits = {key: (0.0, 1.0) for key in self.space.parameters}
-        count = max(1, comm.size // ISLAND_SIZE)
+        knobs = search.experiment.islands
+        count = min(knobs.count or max(1, comm.size // ISLAND_SIZE), comm.size)
+        self._experiment = search.experiment
         index = comm.rank * count // comm.size
         members = [[rank for rank in range(comm.size) if rank * count // comm.size == i] for i in range(count)]
         rng = random.Random(f"{search.experiment.seed} {len(earlier)} {comm.rank}")
         topology = np.ones((count, count), dtype=int) - np.eye(count, dtype=int)
         super().__init__(
             loss_fn=lambda individual: 0.0,
-            propagator=make_propagator(
-                "evolution",
+            propagator=samplers.make_propagator(
+                search.experiment.sampler,
                 self.space,
                 rank=members[index].index(comm.rank),
                 workers=len(members[index]),
                 trials=search.experiment.trials // count,
                 seed=search.experiment.seed + 1000 * index + len(earlier),
+                goals=len(search.experiment.score.metrics),
             ),
             rng=rng,
             island_idx=index,
@@ -207,7 +291,7 @@ class Island(Pollinator):
             generations=-1,
             checkpoint_path=search.run.path,
             migration_topology=topology,
-            migration_prob=0.9 / len(members[index]) if count > 1 else 0.0,
+            migration_prob=knobs.migration / len(members[index]) if count > 1 else 0.0,
             emigration_propagator=SelectMin,
             immigration_propagator=SelectWorst,
             island_displs=np.array([ranks[0] for ranks in members]),
@@ -223,10 +307,10 @@ class Island(Pollinator):
 
     def tell(self, trial: Trial, individual: Individual | None) -> None:
         """Add a finished trial to the population of the island, and now and then send some to the others."""
-        if trial.role is Role.DENSE:
+        if trial.role is Role.DENSE or not trial.finished:
             return
         individual = individual or self._individual(trial)
-        individual.loss = trial.loss()
+        individual.loss = samplers.loss(trial, self._experiment)
         individual.evalperiod = trial.seconds
         individual.evaltime = trial.started + trial.seconds
         self.population.append(individual)
@@ -246,8 +330,8 @@ class Island(Pollinator):
 
     def _individual(self, trial: Trial) -> Individual:
         """A trial whose settings were given, or that an earlier session ran, as a member of the population."""
-        individual = Individual(self.space.encode(trial.settings), self.limits)
-        individual.loss = trial.loss()
+        individual = samplers.individual_of(self.space, trial)
+        individual.loss = samplers.loss(trial, self._experiment)
         individual.generation = self.generation
         individual.rank = individual.current = self.island_comm.rank
         individual.island = self.island_idx

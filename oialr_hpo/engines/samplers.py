@@ -11,14 +11,15 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oialr_hpo.experiment import Experiment, Sampler, SamplerName
 from oialr_hpo.space import Choice, FloatRange, Parameter, Space
+from oialr_hpo.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -44,58 +45,41 @@ Individual = sys.modules["propulate.population"].Individual
 
 Array = NDArray[np.float64]
 Propagator = Callable[..., Any]
-NAMES = ("evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random")
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """How to breed. None: scaled with the workers and the budget.
-
-    Attributes:
-        population: how many of the best are parents (evolution, plain CMA-ES and NSGA-II: per generation).
-        crossover: probability that a child has two parents.
-        mutation: expected number of mutated genes in the most cautious children; others mutate 2 or 4 times as many.
-        random: share of the candidates that are drawn uniformly, without parents.
-    """
-
-    population: int | None = None
-    crossover: float = 0.5
-    mutation: float = 1.0
-    random: float = 0.1
+NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 
 
 def make_propagator(
-    name: str, space: Space, *, rank: int, workers: int, trials: int, seed: int, knobs: Knobs | None = None
+    settings: Sampler, space: Space, *, rank: int, workers: int, trials: int, seed: int, goals: int = 1
 ) -> Propagator:
     """The propagator of one worker.
 
     Args:
-        name: one of `NAMES`.
+        settings: the sampler's name and knobs.
         space: what is searched; individuals have one gene in [0, 1] per parameter.
         rank: the worker's, as its individuals carry it.
         workers: that share the population.
         trials: the budget of all of them together.
         seed: the same for all of them; every rank derives its own stream.
-        knobs: how to breed.
+        goals: how many losses an individual has; with more than one, `loss` is a list.
 
     Raises:
-        ValueError: no sampler has this name.
+        ValueError: the sampler has no name yet.
         ImportError: the sampler needs a package that is not installed.
     """
-    knobs = knobs or Knobs()
+    name = settings.name
     stream = random.Random(f"{seed} {rank}")
-    population = knobs.population or max(10, min(2 * workers, trials // 10))
+    population = settings.population or max(10, min(2 * workers, trials // 10))
     if name == "evolution":
-        return Evolution(space, rank, workers, seed, population, knobs)
+        return Evolution(space, rank, workers, seed, population, settings)
     if name == "cmaes":
-        return CovarianceAdaptation(space, knobs.population, stream)
+        return CovarianceAdaptation(space, settings.population, stream)
     if name == "pso":
         return ParticleSwarm(space, rank, stream)
     if name == "random":
         return lambda individuals, pending=(): propagators.InitUniform(limits(space), rng=stream)()
-    if name in OPTUNA:
-        return OptunaPropagator(name, space, population, stream.getrandbits(31))
-    raise ValueError(f"no sampler {name!r}; choose one of {', '.join(NAMES)}")
+    if name is None:
+        raise ValueError("the sampler has no name")
+    return OptunaPropagator(name, space, population, stream.getrandbits(31), goals)
 
 
 def limits(space: Space) -> dict[str, tuple[float, float]]:
@@ -106,6 +90,18 @@ def limits(space: Space) -> dict[str, tuple[float, float]]:
 def individual(space: Space, genes: Array, **attributes: Any) -> Any:
     """A new individual, clipped to the unit cube."""
     return Individual(np.clip(genes, 0.0, 1.0), limits(space), **attributes)
+
+
+def individual_of(space: Space, trial: Trial) -> Any:
+    """A trial whose settings were given, or that an earlier session ran, as a member of a population."""
+    genes = space.encode(trial.settings)
+    return individual(space, np.array([genes[key] for key in space.parameters]), rank=trial.worker)
+
+
+def loss(trial: Trial, experiment: Experiment) -> Any:
+    """What samplers minimise: a number, or a list of one per goal."""
+    losses = trial.losses(len(experiment.score.metrics), experiment.epochs(trial.settings))
+    return losses[0] if len(losses) == 1 else losses
 
 
 class Geometry:
@@ -178,7 +174,7 @@ class Evolution:
     CHILDREN = 300
     MEMORY = 200
 
-    def __init__(self, space: Space, rank: int, workers: int, seed: int, population: int, knobs: Knobs):
+    def __init__(self, space: Space, rank: int, workers: int, seed: int, population: int, knobs: Sampler):
         self._space, self._geometry, self._knobs, self._population = space, Geometry(space), knobs, population
         self._rng = np.random.default_rng([seed, rank])
         design = _latin_hypercube(max(workers, 2 * len(space)), len(space), np.random.default_rng(seed))
@@ -408,11 +404,11 @@ class OptunaPropagator:
         ImportError: the sampler needs a package that is not installed.
     """
 
-    def __init__(self, name: str, space: Space, population: int, seed: int):
+    def __init__(self, name: SamplerName, space: Space, population: int, seed: int, goals: int):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._name, self._space, self._capacity = name, space, OPTUNA[name]
+        self._name, self._space, self._goals, self._capacity = name, space, goals, OPTUNA[name]
         self._sampler = _optuna_sampler(name, population, seed)
         if name == "cmaes-optuna":  # it moves numbers only: the genes
             gene = optuna.distributions.FloatDistribution(0.0, 1.0)
@@ -437,18 +433,21 @@ class OptunaPropagator:
     def _begin(self) -> None:
         import optuna
 
-        self._study = optuna.create_study(sampler=self._sampler)
+        self._study = optuna.create_study(sampler=self._sampler, directions=["minimize"] * self._goals)
         self._running: dict[bytes, int] = {}
         self._size = 0
 
     def _tell(self, individuals: Sequence[Any]) -> None:
-        losses = np.array([one.loss for one in individuals])
+        losses = np.array([one.loss for one in individuals]).reshape(-1, self._goals)
         new = np.array([i for i, one in enumerate(individuals) if id(one) not in self._known], dtype=int)
         self._known.update((id(individuals[i]), individuals[i]) for i in new)
         if self._name == "gp" or self._size + len(new) > 2 * self._capacity:
             self._begin()
-            new = _memorable(losses, self._capacity)
-        values = _normal_scores(losses, new) if self._name == "gp" else losses[new]
+            new = _memorable(losses[:, 0], self._capacity)
+        if self._name == "gp":
+            values = np.stack([_normal_scores(each, new) for each in losses.T], axis=1)
+        else:
+            values = losses[new]
         for i, value in zip(new, values.tolist(), strict=True):
             number = self._running.pop(individuals[i].position.tobytes(), None)
             if number is None:
@@ -457,18 +456,18 @@ class OptunaPropagator:
                 self._study.tell(number, value)
         self._size += len(new)
 
-    def _add(self, one: Any, value: float | None) -> None:
-        """Add a trial that another worker ran, or runs (value None)."""
+    def _add(self, one: Any, values: list[float] | None) -> None:
+        """Add a trial that another worker ran, or runs (values None)."""
         from optuna.trial import TrialState, create_trial
 
         genes = dict(zip(self._space.parameters, one.position.tolist(), strict=True))
-        if value is None:
+        if values is None:
             self._running[one.position.tobytes()] = len(self._study.get_trials(deepcopy=False))
         given = {"NSGAIISampler:generation": 0} if self._name == "nsga2" else {}
         self._study.add_trial(
             create_trial(
-                state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
-                value=value,
+                state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+                values=values,
                 params=genes if self._name == "cmaes-optuna" else self._space.decode(genes),
                 distributions=self._distributions,
                 system_attrs=getattr(one, "notes", given),

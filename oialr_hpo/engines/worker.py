@@ -7,24 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from multiprocessing import Pipe
 from pathlib import Path
 
-from oialr_hpo.engines.child import Job
-from oialr_hpo.experiment import Experiment
-from oialr_hpo.trial import Assignment, Role, RunDirectory, State, Trial, judge
+from oialr_hpo.engines.child import Job, Outcome, Verdict
+from oialr_hpo.engines.desk import Ticket
+from oialr_hpo.engines.early_stopping import Point, curve, due
+from oialr_hpo.experiment import Experiment, seconds
+from oialr_hpo.space import Value
+from oialr_hpo.trial import Role, RunDirectory, State, Trial, goals, judge
 
 # What an MPI launcher leaves in the environment; a child that inherits it could take itself for a rank.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "MPIR_", "HYDRA_", "HYDI_")
-
-
-class Verdict(Enum):
-    """What becomes of a running trial after an epoch."""
-
-    GO_ON = "go on"
-    PRUNE = "prune"
-    INTERRUPT = "interrupt"
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,18 @@ class Search:
     deadline: float | None = None  # in time.time(): no trial starts later
     objective: str = "oialr_hpo.objective:evaluate"
 
+    @property
+    def interrupts_now(self) -> bool:
+        """Whether running trials are to stop because the time is over."""
+        over = self.deadline is not None and time.time() >= self.deadline
+        return over and self.experiment.at_time_limit == "interrupt"
+
+    @property
+    def trial_timeout(self) -> float | None:
+        """In seconds."""
+        limit = self.experiment.trial_timeout
+        return seconds(limit) if limit else None
+
 
 @dataclass
 class Worker:
@@ -47,68 +53,79 @@ class Worker:
         index: among all workers of the search; names the trial file.
         local_index: among the workers of this node; chooses the device.
         threads: CPU threads of the child.
-        decide: called after every epoch with the running trial.
+        stops: told the trial's number and its newest point after every epoch, and whether the trial is to be judged
+            there; answers whether it stops early.
     """
 
     search: Search
     index: int
     local_index: int
     threads: int
-    decide: Callable[[Trial], Verdict] = lambda trial: Verdict.GO_ON
+    stops: Callable[[int, Point, bool], bool]
     trial: Trial | None = None
     _verdict: Verdict = Verdict.GO_ON
+    _interrupting: bool = False
+    _cut_off: float | None = None  # in time.time(): an interrupted trial that is still in its epoch is killed
+    _began: float = 0.0
     _child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.log = self.search.run.log(self.index)
         self.log.worker("open")
 
-    def start(self, assignment: Assignment) -> None:
-        """Begin a trial; the child is started, or restarted, if there is none."""
+    def start(self, ticket: Ticket, settings: dict[str, Value]) -> None:
+        """Begin a trial with these searched settings; the child is started, or restarted, if there is none."""
         if self._child is None:
             self._spawn()
-        experiment = self.search.experiment.with_settings(assignment.settings)
-        if assignment.role is Role.DENSE:
+        experiment = self.search.experiment.with_settings(settings)
+        if ticket.role is Role.DENSE:
             experiment = experiment.with_settings({"method": "dense"})
         self.trial = Trial(
-            number=assignment.number,
-            role=assignment.role,
-            settings=assignment.settings,
-            seed=assignment.seed,
+            number=ticket.number,
+            role=ticket.role,
+            settings=settings,
+            seed=ticket.seed,
             worker=self.index,
             threads=self.threads,
             started=time.time(),
+            epochs=list(ticket.epochs),
+            seconds=ticket.seconds,
         )
-        self._verdict = Verdict.GO_ON
+        self._verdict, self._interrupting, self._cut_off = Verdict.GO_ON, False, None
+        self._began = time.monotonic()
         self.log.start(self.trial)
         arguments = {
-            "seed": assignment.seed,
+            "seed": ticket.seed,
             "worker": self.local_index,
             "threads": self.threads,
             "data_dir": self.search.data_dir,
+            "checkpoint": self.search.run.checkpoint(ticket.number),
         }
         self.connection.send(Job(self.search.objective, experiment.fixed().dump(), arguments))
 
+    def interrupt(self, cut_off: float | None) -> None:
+        """Stop the trial at its next epoch, with a checkpoint; at the time `cut_off`, without."""
+        self._interrupting, self._cut_off = True, cut_off
+
     def poll(self, timeout: float) -> Trial | None:
         """Handle one message of the child, waiting up to `timeout` seconds; returns the trial when it has ended."""
+        assert self.trial is not None
         if not self.connection.poll(timeout):
-            return None
+            return self._overdue()
         try:
             kind, *content = self.connection.recv()
         except (EOFError, ConnectionResetError):
             return self._end(State.FAILED, self._death())
-        assert self.trial is not None
         if kind == "end":
             return self._finish(*content)
-        record = content[0]
-        self.trial.epochs.append(record)
-        self.log.epoch(self.trial, record)
-        self._verdict = self.decide(self.trial)
+        self.trial.add(content[0])
+        self.log.epoch(self.trial)
+        self._verdict = self._judge()
         try:
-            self.connection.send(self._verdict is Verdict.GO_ON)
+            self.connection.send(self._verdict)
         except BrokenPipeError:
             return self._end(State.FAILED, self._death())
-        return None
+        return self._overdue()
 
     def close(self) -> None:
         """Stop the child, between trials or not, and note that the worker is no longer held."""
@@ -117,8 +134,7 @@ class Worker:
             try:
                 self._child.wait(timeout=5)
             except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
+                self._kill()
             self._child = None
         self.log.worker("close")
         self.log.close()
@@ -140,21 +156,53 @@ class Worker:
             )
         child_end.close()
 
-    def _finish(self, outcome: str, reason: str | None) -> Trial:
+    def _judge(self) -> Verdict:
         assert self.trial is not None
-        if outcome == "failed":
+        if self._interrupting:
+            return Verdict.INTERRUPT
+        experiment = self.search.experiment
+        settings = experiment.early_stopping
+        if not settings.enabled or not (points := curve(self.trial, experiment)):
+            return Verdict.GO_ON
+        judged = self.trial.role is Role.PROPOSAL and due(points, settings)  # the others are there to be compared with
+        return Verdict.PRUNE if self.stops(self.trial.number, points[-1], judged) else Verdict.GO_ON
+
+    def _overdue(self) -> Trial | None:
+        """Kill a trial that takes too long."""
+        limit = self.search.trial_timeout
+        if limit is not None and time.monotonic() - self._began > limit:
+            self._kill()
+            return self._end(State.FAILED, f"ran longer than trial_timeout, {self.search.experiment.trial_timeout}")
+        if self._cut_off is not None and time.time() > self._cut_off:
+            self._kill()
+            return self._end(State.INTERRUPTED, None)
+        return None
+
+    def _finish(self, outcome: Outcome, reason: str | None, fit: bool) -> Trial:
+        assert self.trial is not None
+        if not fit:
+            self._kill()
+        if outcome is Outcome.FAILED:
             return self._end(State.FAILED, reason)
-        if outcome == "stopped":
-            state = State.PRUNED if self._verdict is Verdict.PRUNE else State.INTERRUPTED
-            return self._end(state, None)
-        judge(self.trial, self.search.experiment)
-        return self._end(self.trial.state, self.trial.reason)
+        if outcome is Outcome.OUT_OF_MEMORY:
+            return self._end(State.OUT_OF_MEMORY, reason)
+        if outcome is Outcome.FINISHED:
+            judge(self.trial, self.search.experiment)
+            return self._end(self.trial.state, self.trial.reason)
+        if self._verdict is Verdict.INTERRUPT:
+            return self._end(State.INTERRUPTED, None)
+        self.trial.metrics = self.trial.epochs[-1]
+        self.trial.scores = goals(self.trial.metrics, self.search.experiment.score)
+        return self._end(State.PRUNED, None)
 
     def _end(self, state: State, reason: str | None) -> Trial:
         assert self.trial is not None
         trial, self.trial = self.trial, None
-        trial.state, trial.reason, trial.seconds = state, reason, time.time() - trial.started
+        trial.state, trial.reason = state, reason
+        trial.seconds += time.time() - trial.started
         self.log.end(trial)
+        if trial.finished:
+            self.search.run.checkpoint(trial.number).unlink(missing_ok=True)
         return trial
 
     def _death(self) -> str:
@@ -166,6 +214,13 @@ class Worker:
         if status < 0:
             return f"the training process was killed by {signal.Signals(-status).name}"
         return f"the training process ended with exit status {status}"
+
+    def _kill(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+        self._child.wait()
+        self._child = None
+        self.connection.close()
 
 
 def threads_per_worker(workers: int) -> int:

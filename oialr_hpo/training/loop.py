@@ -3,18 +3,21 @@
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from oialr_hpo.experiment import Experiment, Training
-from oialr_hpo.oialr import OIALR
+from oialr_hpo.oialr import OIALR, plan
+from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
+from oialr_hpo.training.checkpoint import Checkpoint
 from oialr_hpo.training.schedule import make_schedule, steps
-from oialr_hpo.trial import score
+from oialr_hpo.trial import goals
 
 SIZES = ("total_percent", "trainable_percent", "ranks")
 
@@ -23,16 +26,24 @@ class Diverged(ArithmeticError):
     """The loss is no longer a number."""
 
 
-def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -> Iterator[dict[str, Any]]:
+def train(
+    experiment: Experiment, task: Task, seed: int, device: torch.device, checkpoint: Path | None = None
+) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
     A record holds epoch, step (optimizer steps so far), lr, train_loss, the task's validation metrics where it
-    validates, total_percent and trainable_percent (of the dense model's parameters), ranks (per low-rank layer),
-    seconds (so far), device and data_wait (share of the epoch
+    validates, total_percent and trainable_percent (of the dense model's parameters), ranks (per low-rank layer; the
+    first record also full_ranks, of those to come), seconds (so far), device and data_wait (share of the epoch
     spent waiting for batches). A task that was built for the test
-    split is tested once, after the last epoch; those metrics are added to the last record.
+    split is tested once, after the last epoch; those metrics are added to the last record. Where weights are
+    tracked, a record holds track_share (of the epoch's time) and, once there is something to compare with,
+    stability and similarity per layer.
 
-    On a CPU, equal seeds and thread counts give equal numbers.
+    With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
+    to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
+    one: an interruption.
+
+    On a CPU, equal seeds and thread counts give equal numbers, interrupted or not.
 
     Raises:
         Diverged: the training loss became infinite or NaN.
@@ -47,9 +58,16 @@ def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -
     clip = experiment.training.clip_grad_norm
     best, best_epoch = math.inf, 0
     kept, kept_sizes = model, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
-    step, started = 0, time.perf_counter()
+    first, step, started = 1, 0, time.perf_counter()
+    resumable = Checkpoint(checkpoint, model, optimizer, oialr)
+    tracker = make_tracker(experiment, model, oialr)
+    if progress := resumable.load():
+        first, step = progress["epoch"] + 1, progress["step"]
+        best, best_epoch, started = progress["best"], progress["best_epoch"], started - progress["seconds"]
+        if tracker:
+            tracker.load_state_dict(progress["tracker"])
 
-    for epoch in range(1, experiment.training.epochs + 1):
+    for epoch in range(first, experiment.training.epochs + 1):
         model.train()
         loss_sum, waited, epoch_started = torch.zeros((), device=device), 0.0, time.perf_counter()
         batches = iter(task.train_batches(epoch))
@@ -83,9 +101,11 @@ def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -
             "device": devices.name(device),
             "data_wait": waited / (time.perf_counter() - epoch_started),
         }
+        if epoch == 1 and oialr:
+            record["full_ranks"] = {layer.name: min(layer.shape) for layer in oialr.report if not layer.reason}
         if task.validates:
             record |= _evaluate(task, model, "validation", device, experiment.training.precision)
-            reached = score(record, experiment.score)
+            reached = goals(record, experiment.score)[0]
             if reached < best:
                 best, best_epoch = reached, epoch
                 if task.split == "test" and experiment.score.epoch == "best":
@@ -94,9 +114,19 @@ def train(experiment: Experiment, task: Task, seed: int, device: torch.device) -
         last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test":
             record |= kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
+        if tracker:
+            before = tracker.seconds
+            record |= tracker.observe()
+            record["track_share"] = (tracker.seconds - before) / (time.perf_counter() - epoch_started)
         record["seconds"] = time.perf_counter() - started
-        yield record
+        interrupted = yield record
         if last:
+            return
+        if interrupted is not None or resumable.due():
+            seconds = time.perf_counter() - started
+            progress = {"epoch": epoch, "step": step, "best": best, "best_epoch": best_epoch, "seconds": seconds}
+            resumable.save(progress | ({"tracker": tracker.state_dict()} if tracker else {}))
+        if interrupted is not None:
             return
 
 
@@ -124,6 +154,14 @@ def make_oialr(experiment: Experiment, model: nn.Module, optimizer: torch.optim.
         keep_first=settings.keep_first,
         keep_last=settings.keep_last,
     )
+
+
+def make_tracker(experiment: Experiment, model: nn.Module, oialr: OIALR | None) -> Tracker | None:
+    """Tracks the layers that OIALR converts, or would; None where the experiment does not ask for it."""
+    if not experiment.training.track:
+        return None
+    layers = oialr.report if oialr else plan(model)
+    return Tracker(model, [layer.name for layer in layers if not layer.reason], lag=experiment.training.track)
 
 
 def _evaluate(task: Task, model: nn.Module, split: Split, device: torch.device, precision: str) -> dict[str, float]:

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from oialr_hpo import search
 out, objective, resume, *changes = sys.argv[1:]
-search.run("vit_digits", changes=["score.trainable_weight=0.0", *changes], out=Path(out), objective=objective,
-           resume=resume == "resume")
+changes = ["score.trainable_weight=0.0", "early_stopping.enabled=false", *changes]
+search.run("vit_digits", changes=changes, out=Path(out), objective=objective, resume=resume == "resume")
 """
 
 

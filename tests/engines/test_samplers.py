@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oialr_hpo.engines import samplers
+from oialr_hpo.experiment import Sampler
 from oialr_hpo.space import Choice, FloatRange, IntRange, Space
 
 SPACE = Space(
@@ -44,7 +45,7 @@ def loss(individual):
 def search(name, *, trials, workers=4, seed=0, space=SPACE, objective=loss, shared=False):
     """Evaluations in turns: every individual is sent to the other workers as MPI would send it."""
     make = [
-        samplers.make_propagator(name, space, rank=rank, workers=workers, trials=trials, seed=seed)
+        samplers.make_propagator(Sampler(name=name), space, rank=rank, workers=workers, trials=trials, seed=seed)
         for rank in range(workers)
     ]
     populations = [[] for _ in range(workers)]
@@ -133,7 +134,7 @@ def test_a_resumed_population_is_taken_up(name):
         again = samplers.individual(SPACE, one.position)
         again.loss, again.rank, again.generation = one.loss, 0, 0
         rebuilt.append(again)
-    proposal = samplers.make_propagator(name, SPACE, rank=0, workers=4, trials=60, seed=3)
+    proposal = samplers.make_propagator(Sampler(name=name), SPACE, rank=0, workers=4, trials=60, seed=3)
     for generation in range(1, 4):
         new = proposal(rebuilt)
         new.loss, new.rank, new.generation = loss(new), 0, generation
@@ -154,7 +155,7 @@ def test_long_populations_are_capped_and_served(name):
         one = samplers.individual(SPACE, rng.random(len(SPACE)), velocity=np.zeros(len(SPACE)))
         one.loss, one.rank, one.generation = loss(one), number % 64, number // 64
         population.append(one)
-    propose = samplers.make_propagator(name, SPACE, rank=1, workers=64, trials=12_000, seed=0)
+    propose = samplers.make_propagator(Sampler(name=name), SPACE, rank=1, workers=64, trials=12_000, seed=0)
     for _ in range(3):
         new = propose(population)
         new.loss, new.rank, new.generation = loss(new), 1, 10_000
@@ -178,12 +179,7 @@ def test_the_gaussian_process_of_optuna_survives_failures():
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cmaes", None)
     with pytest.raises(ImportError, match="sampler 'cmaes-optuna' needs the package cmaes: pip install cmaes"):
-        samplers.make_propagator("cmaes-optuna", SPACE, rank=0, workers=1, trials=1, seed=0)
-
-
-def test_unknown_name():
-    with pytest.raises(ValueError, match="no sampler 'evolutoin'; choose one of evolution, "):
-        samplers.make_propagator("evolutoin", SPACE, rank=0, workers=1, trials=1, seed=0)
+        samplers.make_propagator(Sampler(name="cmaes-optuna"), SPACE, rank=0, workers=1, trials=1, seed=0)
 
 
 def test_neither_mpi_nor_torch_is_imported():

@@ -18,7 +18,7 @@ BOWL = "tests.objectives:bowl"
 def run(out: Path, *changes: str, objective: str = BOWL, jobs: int = 2, resume: bool = False) -> RunDirectory:
     return search.run(
         "vit_digits",
-        changes=["score.trainable_weight=0.0", *changes],
+        changes=["score.trainable_weight=0.0", "early_stopping.enabled=false", *changes],
         out=out,
         objective=objective,
         jobs=jobs,
@@ -86,7 +86,9 @@ def test_status_in_json_is_what_programs_expect(tmp_path: Path) -> None:
     )
     content = json.loads(printed.stdout)
     assert content == status(finished)
-    assert content["trials"] == {"running": 0, "complete": 6, "pruned": 0, "failed": 0, "interrupted": 0}
+    assert content["trials"] == {
+        **{"running": 0, "complete": 6, "pruned": 0, "failed": 0, "out_of_memory": 0, "interrupted": 0}
+    }
     assert content["best"]["score"] == min(t.score for t in finished.trials() if t.role is not Role.DENSE)  # type: ignore[type-var]
     assert set(content["best"]["settings"]) == set(finished.experiment.search)
     assert 0 < content["utilization"] <= 1

@@ -164,9 +164,7 @@ def test_crops_are_drawn_as_by_timm() -> None:
     image = Image.new("RGB", (32, 32))
     crop = RandomResizedCropAndInterpolation(32, (0.8, 1.0), CROP_RATIO, "random")
     theirs = torch.tensor([crop.get_params(image, (0.8, 1.0), CROP_RATIO) for _ in range(4000)]).float()
-    ours = augmentation._rectangles(
-        4000, (32, 32), (0.8, 1.0), CROP_RATIO, True, Generator().manual_seed(0)
-    ).float()
+    ours = augmentation._rectangles(4000, (32, 32), (0.8, 1.0), CROP_RATIO, True, Generator().manual_seed(0)).float()
     torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.15, rtol=0)
     torch.testing.assert_close(ours.std(0), theirs.std(0), atol=0.15, rtol=0)
 
@@ -222,9 +220,7 @@ def test_images_keep_their_place() -> None:
 
 def test_switched_off_it_is_normalise(images: Tensor) -> None:
     augment = TrainAugmentation(MEAN, STD, auto_augment=None, crop_scale=None, hflip=0, random_erasing=0)
-    expected = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[
-        :, None, None
-    ]
+    expected = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(normalise(images, MEAN, STD), expected)
     assert torch.equal(augment(images, Generator()), normalise(images, MEAN, STD))
 
@@ -253,9 +249,7 @@ def test_any_batch_comes_back_finite(
 ) -> None:
     generator = Generator().manual_seed(seed)
     pixels = torch.randint(256, (count, height, width, channels), dtype=torch.uint8, generator=generator)
-    augment = TrainAugmentation(
-        (0.5,) * channels, (0.2,) * channels, crop_scale=(smallest, 1), random_erasing=1
-    )
+    augment = TrainAugmentation((0.5,) * channels, (0.2,) * channels, crop_scale=(smallest, 1), random_erasing=1)
     batch = augment(pixels, generator)
     assert batch.shape == (count, channels, height, width) and batch.isfinite().all()
 

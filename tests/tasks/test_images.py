@@ -311,9 +311,7 @@ def test_stratified_split_is_an_exact_partition(labels: list[int], fraction: flo
 
 @settings(max_examples=60, deadline=None)
 @given(labels_lists, st.data(), seeds)
-def test_stratified_subset_draws_each_class_its_share(
-    labels: list[int], data: st.DataObject, seed: int
-) -> None:
+def test_stratified_subset_draws_each_class_its_share(labels: list[int], data: st.DataObject, seed: int) -> None:
     count = data.draw(st.integers(0, len(labels)))
     chosen = stratified_subset(labels, count, seed)
     assert len(set(chosen.tolist())) == count

@@ -1,0 +1,98 @@
+"""What all workers of a search share: the budget, the judgement of running trials, and the progress."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from oialr_hpo.engines.early_stopping import Point, Rungs
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.progress import Progress
+from oialr_hpo.space import Value
+from oialr_hpo.trial import Role, State, Trial
+
+HOPELESS = 8
+"""So many first trials that all fail for one reason end a search: the reason is not in their settings."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The right to run one trial.
+
+    Attributes:
+        number: of the trial, counted over all workers and sessions.
+        settings: what it tries; None: the sampler proposes.
+        seed: of the trial.
+        epochs: records of an earlier session that was interrupted, whose checkpoint may save some of the work.
+        seconds: which that session had spent.
+    """
+
+    number: int
+    role: Role
+    settings: dict[str, Value] | None
+    seed: int
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Desk:
+    """Hands out tickets until the budget of trials or time is spent, and hears how the trials go.
+
+    First come the trials that an earlier session left unfinished, then the dense baseline, then the given starts, then
+    proposals. What earlier sessions finished counts against the budget and is not repeated.
+    """
+
+    def __init__(self, experiment: Experiment, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
+        self._deadline, self._seed = deadline, experiment.seed
+        finished = [trial for trial in earlier if trial.finished]
+        self._unfinished = [trial for trial in earlier if not trial.finished]
+        self._new = experiment.trials - len(earlier)
+        known = {trial.number for trial in earlier}
+        self._numbers = (number for number in count() if number not in known)
+        tried = [trial.settings for trial in earlier if trial.role is Role.START]
+        self._given: list[tuple[Role, dict[str, Value]]] = []
+        if experiment.dense_baseline and not any(trial.role is Role.DENSE for trial in earlier):
+            self._given.append((Role.DENSE, {}))
+        self._given += [(Role.START, settings) for settings in experiment.starts() if settings not in tried]
+        self._failures: list[str | None] | None = []
+        self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
+        self._progress = Progress(experiment.trials, workers, finished)
+
+    def next(self) -> Ticket | None:
+        """The next ticket, or None when the budget is spent."""
+        if self._deadline is not None and time.time() >= self._deadline:
+            return None
+        if self._unfinished:
+            trial = self._unfinished.pop(0)
+            return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, trial.seconds)
+        if self._new <= 0:
+            return None
+        self._new -= 1
+        number = next(self._numbers)
+        role, settings = self._given.pop(0) if self._given else (Role.PROPOSAL, None)
+        return Ticket(number, role, settings, self._seed + number)
+
+    def stop(self) -> None:
+        """Hand out no more tickets."""
+        self._deadline = 0.0
+
+    def report(self, number: int, point: Point) -> None:
+        """Learn how far a running trial has come."""
+        self._rungs.report(number, point)
+
+    def stops(self, number: int) -> bool:
+        """Whether a trial is to be stopped early, where it was reported last."""
+        return self._rungs.stops(number)
+
+    def ended(self, trial: Trial) -> None:
+        """Learn how a trial ended; a search in which everything fails alike hands out no more tickets."""
+        self._progress.ended(trial)
+        if self._failures is None or not trial.finished:
+            return
+        if trial.state is not State.FAILED:
+            self._failures = None
+            return
+        self._failures.append(trial.reason)
+        if len(self._failures) >= HOPELESS and len(set(self._failures)) == 1:
+            self.stop()

@@ -1,0 +1,101 @@
+"""Asynchronous successive halving that knows OIALR: which trials are not worth finishing.
+
+At every rung, a share of the run, a trial goes on if it is among the best 1 / `factor` of the trials that got that far
+(Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020, in the variant that stops trials instead of
+pausing them). Two things differ, since OIALR's change-over costs accuracy that comes back, and changes the trainable
+share that a score may weigh:
+
+- A trial is not judged within `recovery` after its change-over; a rung that falls there is put off until it ends.
+- A trial is compared at equal shares of the run, and only with trials in the same phase: dense ones with dense ones,
+  low-rank ones that have recovered with each other.
+
+With several goals a trial counts as better than another if it dominates it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from oialr_hpo.experiment import EarlyStopping, Experiment
+from oialr_hpo.trial import Trial, dominates, goals
+
+CLOSE = 1e-9
+
+
+class Point(NamedTuple):
+    """Where a trial stands after an epoch.
+
+    Attributes:
+        share: of its run, in (0, 1].
+        goals: its scores.
+        low_rank: whether the change-over is behind it.
+        settled: whether it has had the time to recover.
+    """
+
+    share: float
+    goals: list[float]
+    low_rank: bool
+    settled: bool
+
+    def comparable(self, other: "Point") -> bool:
+        return self.settled and other.settled and self.low_rank == other.low_rank
+
+
+def curve(trial: Trial, experiment: Experiment) -> list[Point]:
+    """The points of all epochs of a trial; none where the records lack a metric."""
+    settings, epochs = experiment.early_stopping, experiment.epochs(trial.settings)
+    points: list[Point] = []
+    changed_over = None
+    try:
+        for record in trial.epochs:
+            share = min(record["epoch"] / epochs, 1.0)
+            if record.get("ranks") and changed_over is None:
+                changed_over = share
+            settled = changed_over is None or share - changed_over >= settings.recovery - CLOSE
+            points.append(Point(share, goals(record, experiment.score), changed_over is not None, settled))
+    except KeyError:
+        return []
+    return points
+
+
+def due(points: Sequence[Point], settings: EarlyStopping) -> bool:
+    """Whether a trial is to be judged at the last of its points: it has passed a rung since it could be judged last."""
+    if not points or not points[-1].settled or points[-1].share >= 1 - CLOSE:
+        return False
+    judged = [point.share for point in points[:-1] if point.settled]
+    since = max(judged, default=0.0)
+    return any(since + CLOSE < rung <= points[-1].share + CLOSE for rung in settings.rungs)
+
+
+class Rungs:
+    """The curves of all trials of a search, as far as known, and the judgement that compares them."""
+
+    def __init__(self, experiment: Experiment, earlier: Iterable[Trial] = ()):
+        self._settings = experiment.early_stopping
+        self._curves: dict[int, list[Point]] = {}
+        for trial in earlier:
+            self._curves[trial.number] = curve(trial, experiment)
+
+    def report(self, number: int, point: Point) -> None:
+        """Learn how far a trial has come; after a restart it may be less far."""
+        points = self._curves.setdefault(number, [])
+        while points and points[-1].share >= point.share:
+            points.pop()
+        points.append(point)
+
+    def stops(self, number: int) -> bool:
+        """Whether a trial is to be stopped where it was reported last."""
+        here = self._curves[number][-1]
+        others = [
+            reached
+            for other, points in self._curves.items()
+            if other != number and points and points[-1].share >= here.share - CLOSE
+            if (reached := _last_up_to(here.share, points)) and reached.comparable(here)
+        ]
+        better = sum(dominates(other.goals, here.goals) for other in others)
+        return len(others) >= self._settings.minimum and better >= (len(others) + 1) / self._settings.factor
+
+
+def _last_up_to(share: float, points: Sequence[Point]) -> Point | None:
+    count = bisect_right(points, share + CLOSE, key=lambda point: point.share)
+    return points[count - 1] if count else None

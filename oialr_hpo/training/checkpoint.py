@@ -1,0 +1,61 @@
+"""The state of a training between two epochs, on disk: a run that goes on from it gives the same numbers."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oialr_hpo.oialr import OIALR
+
+CHECKPOINT_SECONDS = 300.0
+"""So much training a crash may cost."""
+
+
+@dataclass
+class Checkpoint:
+    """Where a training is kept; without a path it is not."""
+
+    path: Path | None
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    oialr: OIALR | None
+    _saved: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        return self.path is not None and time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
+    def save(self, progress: dict[str, Any]) -> None:
+        """Writes the training and its progress (plain numbers), whole or not at all."""
+        if self.path is None:
+            return
+        state = {
+            "progress": progress,
+            "oialr": self.oialr.state_dict() if self.oialr else None,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+        self._saved = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Puts the training where it was saved and gives its progress; None where nothing was saved."""
+        if self.path is None or not self.path.exists():
+            return None
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        if self.oialr:
+            self.oialr.load_state_dict(state["oialr"])  # gives model and optimizer their shapes
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        return state["progress"]

@@ -1,0 +1,159 @@
+"""Signals, time limits, timeouts and kills: nothing that finished is lost, and what ran goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oialr_hpo import search
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
+from tests.engines.test_search import run
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ["training.epochs=4", "model.arguments.depth=1", "data.train_images=320", "early_stopping.enabled=false"]
+
+
+def command(out: Path, *options: str) -> list[str]:
+    changes = [part for change in DIGITS for part in ("--set", change)]
+    return [sys.executable, "-m", "oialr_hpo.search", "vit_digits", "--out", str(out), *changes, *options]
+
+
+def wait_for_epoch(out: Path) -> None:
+    """Until some trial has reported an epoch."""
+    for _ in range(1200):
+        if any('"event": "epoch"' in file.read_text() for file in (out / "trials").glob("rank-*.jsonl")):
+            return
+        time.sleep(0.1)
+    raise AssertionError("no epoch in two minutes")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    options = ["--trials", "2", "--jobs", "2"]
+    searching = subprocess.Popen(
+        command(out, *options, "--set", "training.epochs=400"), cwd=ROOT, text=True, stderr=subprocess.PIPE
+    )
+    wait_for_epoch(out)
+    searching.send_signal(number)
+    _, errors = searching.communicate(timeout=60)
+    assert searching.returncode == search.INTERRUPTED, errors
+    assert "interrupted; the same command with --resume goes on" in errors
+    interrupted = RunDirectory.open(out).trials()
+    assert {trial.state for trial in interrupted} == {State.INTERRUPTED}
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["trial-00000.pt", "trial-00001.pt"]
+    if number is not signal.SIGTERM:
+        return
+    reached = {trial.number: len(trial.epochs) for trial in interrupted}
+    searching = subprocess.Popen(
+        command(out, *options, "--set", "training.epochs=400", "--resume"), cwd=ROOT, text=True, stderr=subprocess.PIPE
+    )
+    time.sleep(1)
+    wait_for_epoch(out)
+    while all(len(trial.epochs) == reached[trial.number] for trial in RunDirectory.open(out).trials()):
+        time.sleep(0.1)
+    searching.send_signal(signal.SIGTERM)
+    searching.communicate(timeout=60)
+    for trial in RunDirectory.open(out).trials():
+        assert [record["epoch"] for record in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        assert len(trial.epochs) >= reached[trial.number]
+
+
+def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
+    limits = ["trials=3", "time_limit=2s", "at_time_limit=interrupt"]
+    trials = run(tmp_path, *limits, objective="tests.objectives:slow").trials()
+    assert {trial.state for trial in trials} == {State.INTERRUPTED}
+    assert all(len(trial.epochs) < 12 for trial in trials)
+    more = ["trials=3", "at_time_limit=interrupt"]
+    again = run(tmp_path, *more, objective="tests.objectives:bowl", resume=True).trials()
+    assert [trial.state for trial in again] == [State.COMPLETE] * 3
+    assert [trial.settings for trial in again[:2]] == [trial.settings for trial in trials[:2]]
+
+
+def test_a_trial_that_hangs_is_ended_at_its_timeout(tmp_path: Path) -> None:
+    trials = run(tmp_path, "trials=4", "trial_timeout=1s", objective="tests.objectives:hangs").trials()
+    assert [trial.state for trial in trials] == [State.FAILED, State.COMPLETE] * 2
+    assert trials[0].reason == "ran longer than trial_timeout, 1s"
+
+
+def test_out_of_memory_is_a_state_of_its_own(tmp_path: Path) -> None:
+    trials = run(tmp_path, "trials=3", objective="tests.objectives:greedy").trials()
+    assert {trial.state for trial in trials} == {State.OUT_OF_MEMORY}
+
+
+def test_a_process_that_leaks_is_replaced(tmp_path: Path) -> None:
+    trials = run(tmp_path, "trials=5", objective="tests.objectives:leaks", jobs=1).trials()
+    assert [trial.metrics["process"] == trials[0].metrics["process"] for trial in trials] == [True] * 3 + [False] * 2
+
+
+def test_a_second_search_is_kept_out(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    slow = (
+        "from tests.engines.test_search import *; import sys; run(Path(sys.argv[1]), objective='tests.objectives:slow')"
+    )
+    first = subprocess.Popen([sys.executable, "-c", slow, str(out)], cwd=ROOT)
+    try:
+        while not (out / "trials").exists():
+            time.sleep(0.05)
+        with pytest.raises(RunDirectoryError, match="in use by a running search"):
+            run(out, resume=True)
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_full_disk_is_a_clear_message_and_resume_goes_on(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the write fails in the same place."""
+    script = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY)); "
+        "from oialr_hpo import search; search.main(['vit_digits', '--trials', '200', '--out', OUT])"
+    )
+    out = tmp_path / "run"
+    objective = "search.run.__kwdefaults__['objective'] = 'tests.objectives:bowl'; search.main"
+    script = script.replace("search.main", objective).replace("OUT", repr(str(out)))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "rank-0000.jsonl cannot be written: File too large; " in error
+    before = [trial for trial in RunDirectory.open(out).trials() if trial.finished]
+    after = run(
+        out, f"trials={len(before) + 5}", "score.trainable_weight=0.1", "early_stopping.enabled=true", resume=True
+    )
+    assert [trial for trial in after.trials() if trial.number in {t.number for t in before}] == before
+    assert all(trial.finished for trial in after.trials())
+
+
+def test_an_unwritable_directory_is_a_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="cannot be written: Not a directory; choose another --out"):
+        run(tmp_path / "file" / "run")
+
+
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    slow = (
+        "from tests.engines.test_search import *; import sys; run(Path(sys.argv[1]), objective='tests.objectives:pids')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", slow, str(out)], cwd=ROOT)
+    wait_for_epoch(out)
+    pids = {int(trial.epochs[0]["process"]) for trial in RunDirectory.open(out).trials() if trial.epochs}
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(_alive(pid) for pid in pids):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a training process outlived its search")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]

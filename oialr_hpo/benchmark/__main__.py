@@ -1,0 +1,26 @@
+"""`python -m oialr_hpo.benchmark {layers,step,moments,search} ...`: runs the module of that name."""
+
+import os
+import sys
+from importlib import import_module
+
+NAMES = {
+    "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
+    "step": "a whole training step of the mini ViT or VGG16 over ranks: dense, rebuilt W, ours",
+    "moments": "what becomes of Adam's second moments when the basis of a weight changes",
+    "search": "how fast the samplers find good settings",
+}
+
+
+def main() -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        lines = "\n".join(f"  {name:8} {text}" for name, text in NAMES.items())
+        print(f"usage: python -m oialr_hpo.benchmark NAME [options]\n{lines}", file=sys.stderr)
+        return 2
+    import_module(f"oialr_hpo.benchmark.{sys.argv[1]}").main(sys.argv[2:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""`python -m oialr_hpo.benchmark step`: a whole training step, AdamW included, over ranks.
+
+The mini ViT of the paper (32x32 images, patches of 8) or VGG16 with batch norm on 32x32 images. Side by side in one
+run: the dense network, every W rebuilt at every forward (as the authors' code does), and ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from oialr_hpo.benchmark.measure import interleaved, keep_freed_memory, print_table
+from oialr_hpo.oialr import OIALR
+from oialr_hpo.oialr.layers import LowRank
+
+
+def mini_vit() -> nn.Module:
+    return timm.models.VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=768, depth=6, num_heads=6, qkv_bias=False, num_classes=10
+    )
+
+
+def vgg16() -> nn.Module:
+    network = torchvision.models.vgg16_bn(init_weights=False)
+    return nn.Sequential(network.features, nn.Flatten(), nn.Linear(512, 10))
+
+
+NETWORKS = {"vit": (mini_vit, ["blocks.*"]), "vgg16": (vgg16, ["*"])}
+
+
+def low_rank(build: Callable[[], nn.Module], include: Sequence[str], rank: int, rebuild: bool) -> nn.Module:
+    """The network with random factors of rank `rank`, or full where that is less."""
+    model = build()
+    oialr = OIALR(model, delay=1, frequency=1, include=include)
+    planned = [layer for layer in oialr.report if not layer.reason]
+    ranks = {layer.name: min(rank, *layer.shape) for layer in planned}
+    oialr.load_state_dict({"steps": 1, "updates": 0, "ranks": ranks})
+    for module in model.modules():
+        if isinstance(module, LowRank):
+            for factor in (module.u, module.sigma, module.vt):
+                nn.init.normal_(factor, std=factor.shape[0] ** -0.5)
+            if rebuild:
+                module.prefers_dense = lambda rows: True  # type: ignore[method-assign]
+    return model
+
+
+def training_step(model: nn.Module, batch: int, device: str, bf16: bool) -> Callable[[], Any]:
+    model.train().to(device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=device == "cuda")
+    x = torch.randn(batch, 3, 32, 32, device=device)
+    y = torch.randint(10, (batch,), device=device)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def measure(name: str, ranks: Sequence[int], batch: int, rounds: int, rebuild: bool, device: str, bf16: bool) -> None:
+    build, include = NETWORKS[name]
+    dense = training_step(build(), batch, device, bf16)
+    rows = [("rank", "method", "ms", "x dense", "x dense (cpu)", "peak MB")]
+    print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {device}{', bf16' * bf16}")
+    for rank in ranks:
+        alternatives = {"dense": dense}
+        for method in ["rebuild"] * rebuild + ["ours"]:
+            model = low_rank(build, include, rank, method == "rebuild")
+            alternatives[method] = training_step(model, batch, device, bf16)
+        costs = interleaved(alternatives, rounds)
+        for method, cost in costs.items():
+            rows.append(
+                (
+                    str(rank),
+                    method,
+                    f"{1e3 * cost.seconds:.0f}",
+                    f"{costs['dense'].seconds / cost.seconds:.2f}",
+                    f"{costs['dense'].cpu_seconds / cost.cpu_seconds:.2f}",
+                    f"{cost.peak_bytes / 1e6:.0f}",
+                )
+            )
+    print_table(rows)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark step", description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--ranks", nargs="+", type=int, default=[96, 192, 384, 768])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    for name in options.networks:
+        measure(
+            name,
+            options.ranks,
+            options.batch,
+            options.rounds,
+            not options.no_rebuild,
+            options.device,
+            options.bf16,
+        )

@@ -96,26 +96,20 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
     lines += [f"  failed {count} x: {reason}" for reason, count in reasons.most_common()]
 
-    if many_goals(run):
-        winners = pareto_front(trials)
-        compared = [(f"front {place}", trial) for place, trial in enumerate(winners, 1)]
-    else:
-        winners = best(trials, top)
-        compared = [(f"best {place}", trial) for place, trial in enumerate(winners, 1)]
-    compared += [("untuned", trial) for trial in trials if _is_untuned(trial, experiment)][:1]
-    compared += [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
+    compared = leaders(run, trials, top)
     if compared:
-        shown = [name for name, value in compared[0][1].metrics.items() if name not in NOTES and _is_number(value)]
+        shown = shown_metrics(compared[0][1])
         rows = [
             [name, trial.number, trial.score, *(trial.metrics.get(metric) for metric in shown), trial.seconds]
             for name, trial in compared
         ]
         lines += ["", table(["", "trial", "score", *shown, "seconds"], rows)]
+    winners = best(trials)
     if winners and not many_goals(run):
         untuned = {key: experiment.value(key) for key in experiment.search}
         rows = [[key, value, untuned[key]] for key, value in winners[0].settings.items()]
         lines += ["", table(["setting", "best", "untuned"], rows)]
-    elif states[State.COMPLETE]:
+    elif states[State.COMPLETE] and not winners:
         lines += ["", "no trial meets the constraints yet"]
     return "\n".join(lines)
 
@@ -124,7 +118,20 @@ def many_goals(run: RunDirectory) -> bool:
     return len(run.experiment.score.metrics) > 1
 
 
-def _is_untuned(trial: Trial, experiment: Experiment) -> bool:
+def leaders(run: RunDirectory, trials: Sequence[Trial], top: int) -> list[tuple[str, Trial]]:
+    """The best trials, or the Pareto front of several goals, beside the untuned settings and the dense model."""
+    name, winners = ("front", pareto_front(trials)) if many_goals(run) else ("best", best(trials, top))
+    found = [(f"{name} {place}", trial) for place, trial in enumerate(winners, 1)]
+    found += [("untuned", trial) for trial in trials if is_untuned(trial, run.experiment)][:1]
+    return found + [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
+
+
+def shown_metrics(trial: Trial) -> list[str]:
+    """The metrics worth a column: numbers that are no notes of the training loop."""
+    return [name for name, value in trial.metrics.items() if name not in NOTES and _is_number(value)]
+
+
+def is_untuned(trial: Trial, experiment: Experiment) -> bool:
     """Whether a trial ran the experiment file's own settings."""
     own = {key: experiment.value(key) for key in experiment.search}
     return trial.role is not Role.DENSE and trial.score is not None and trial.settings == own

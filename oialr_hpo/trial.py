@@ -244,6 +244,20 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A worker was held, or ran a trial, between two times in `time.time()`."""
+
+    worker: int
+    trial: int | None
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+
+@dataclass(frozen=True)
 class Usage:
     """Seconds from the first event to the last, and summed over workers: held, and spent on trials."""
 
@@ -390,32 +404,41 @@ class RunDirectory:
                     setattr(trial, key, State(value) if key == "state" else value)
         return [trials[number] for number in sorted(trials)]
 
-    def usage(self) -> "Usage":
-        """How the time of the workers was used, up to the last event."""
-        events = [list(_read(file)) for file in self._files()]
-        times = [event["time"] for worker in events for event in worker]
-        if not times:
-            return Usage(0.0, 0.0, 0.0)
-        held = training = 0.0
-        for worker in events:
+    def spans(self) -> list["Span"]:
+        """What every worker did and when, from the first event to the last."""
+        events = {file: list(_read(file)) for file in self._files()}
+        last = max((event["time"] for worker in events.values() for event in worker), default=0.0)
+        found: list[Span] = []
+        for file, worker in events.items():
+            index = int(file.stem.removeprefix("rank-"))
             opened: float | None = None
-            running: float | None = None
+            running: tuple[int, float] | None = None
             previous = 0.0
-            for event in [*worker, {"event": "last", "time": max(times)}]:
+            for event in [*worker, {"event": "last", "time": last}]:
                 kind = event["event"]
                 if opened is not None and kind in ("open", "close", "last"):
                     ended = previous if kind == "open" else event["time"]  # a killed session ended at its last event
-                    held += ended - opened
-                    training += ended - running if running is not None else 0.0
+                    found.append(Span(index, None, opened, ended))
+                    if running is not None:
+                        found.append(Span(index, *running, ended))
                     opened = running = None
                 if kind == "open":
                     opened = event["time"]
                 elif kind == "start":
-                    running = event["started"]
+                    running = event["number"], event["started"]
                 elif kind == "end" and running is not None:
-                    training, running = training + event["time"] - running, None
+                    found.append(Span(index, *running, event["time"]))
+                    running = None
                 previous = event["time"]
-        return Usage(max(times) - min(times), held, training)
+        return found
+
+    def usage(self) -> "Usage":
+        """How the time of the workers was used, up to the last event."""
+        spans = self.spans()
+        held = sum(span.seconds for span in spans if span.trial is None)
+        training = sum(span.seconds for span in spans if span.trial is not None)
+        elapsed = max((span.ended for span in spans), default=0.0) - min((span.began for span in spans), default=0.0)
+        return Usage(elapsed, held, training)
 
     def _files(self) -> list[Path]:
         return sorted((self.path / "trials").glob("rank-*.jsonl"))

@@ -292,6 +292,16 @@ def prepare_data(experiment: Experiment, data_dir: Path | None) -> None:
     settings.model_validate({"data": experiment.data, "model": experiment.model}).prepare_data(data_dir)
 
 
+def find_data(experiment: Experiment, data_dir: Path | None) -> dict[str, Path]:
+    """The files of the experiment's data, by their names below a data directory.
+
+    Raises:
+        DataError: there are none; the message says where to put them.
+    """
+    settings = tasks.load_settings(experiment.task)
+    return settings.model_validate({"data": experiment.data, "model": experiment.model}).find_data(data_dir)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """YAML with numbers such as 1e-3 read as numbers and repeated keys refused.
 

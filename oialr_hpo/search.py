@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.engines import samplers
+from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
 from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
+from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
 
-# Set by the launchers of MPICH, Open MPI and Slurm for every process they start.
-LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_STEP_NODELIST")
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: not a failure, try again
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 
@@ -53,14 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             jobs=options.jobs,
             resume=options.resume,
             data_dir=options.data_dir,
+            stage_dir=options.stage_dir,
         )
     except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
-        if _rank() == 0:
+        if launchers.rank() == 0:
             print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    if _rank() == 0:
+    if launchers.rank() == 0:
         print(f"\n{summary(finished)}")
         states = {trial.state for trial in finished.trials()}
         if State.INTERRUPTED in states:
@@ -80,6 +80,7 @@ def run(
     jobs: int = 1,
     resume: bool = False,
     data_dir: Path | None = None,
+    stage_dir: Path | None = None,
     objective: str = "oialr_hpo.objective:evaluate",
 ) -> RunDirectory:
     """Search the settings of an experiment; under mpirun every rank calls this.
@@ -92,6 +93,7 @@ def run(
         jobs: worker processes of the Optuna engine.
         resume: go on with the search that `out` holds.
         data_dir: where data sets lie.
+        stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
 
     Returns:
@@ -106,14 +108,15 @@ def run(
     ranks = _ranks()
     engine = choose_engine(engine, ranks, jobs)
 
-    def prepare() -> Search:
-        if isinstance(experiment, str):
-            checked, name = experiments.load(experiment, changes), Path(experiment).stem
-        else:
-            checked, name = experiment, experiment.task
+    def check() -> Experiment:
+        checked = experiments.load(experiment, changes) if isinstance(experiment, str) else experiment
         checked = with_sampler(checked, engine)
-        experiments.prepare_data(checked, data_dir)
-        path = out or Path("runs") / name
+        prepare_data = experiments.find_data if stage_dir else experiments.prepare_data
+        prepare_data(checked, data_dir)
+        return checked
+
+    def prepare(checked: Experiment, data_dir: Path | None) -> Search:
+        path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
         directory = RunDirectory.create(path, checked, environment(ranks, jobs), resume)
         held.callback(directory.release)
@@ -125,16 +128,19 @@ def run(
         if engine == "optuna":
             from oialr_hpo.engines import optuna
 
-            search = prepare()
+            checked = check()
+            search = prepare(checked, stage(checked, data_dir, stage_dir) if stage_dir else data_dir)
             optuna.run(search, jobs, stop)
         else:
-            from oialr_hpo.engines import propulate
+            from oialr_hpo.engines import mpi, propulate
 
-            search = propulate.on_first_rank(prepare)
+            checked = mpi.on_first_rank(check)
+            staged = mpi.on_every_node(lambda: stage(checked, data_dir, stage_dir)) if stage_dir else data_dir
+            search = mpi.on_first_rank(lambda: prepare(checked, staged))
             try:
                 propulate.run(search, stop)
             except BaseException:
-                propulate.abort_all()
+                mpi.abort_all("the search itself failed")
     return search.run
 
 
@@ -208,6 +214,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Options that say where the data is."""
     given = os.environ.get("OIALR_DATA")
     parser.add_argument(
         "--data-dir",
@@ -215,6 +222,9 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         default=Path(given) if given else None,
         metavar="DIR",
         help="where data sets lie (default: the environment variable OIALR_DATA)",
+    )
+    parser.add_argument(
+        "--stage-dir", type=Path, metavar="DIR", help="on every node's local disk: the data is copied there once"
     )
 
 
@@ -226,20 +236,19 @@ def _positive(text: str) -> int:
 
 
 def _ranks() -> int:
-    """Number of MPI ranks; MPI is only touched where a launcher started this process."""
-    if not any(name in os.environ for name in LAUNCHED):
+    """Number of MPI ranks; MPI is only touched where a launcher started this process.
+
+    Raises:
+        ImpossibleChoice: the launched processes are no world of MPI.
+    """
+    if not launchers.launched():
         return 1
-    from oialr_hpo.engines import propulate
+    from oialr_hpo.engines import mpi
 
-    return propulate.world()[1]
-
-
-def _rank() -> int:
-    if _ranks() == 1:
-        return 0
-    from oialr_hpo.engines import propulate
-
-    return propulate.world()[0]
+    try:
+        return mpi.world()[1]
+    except mpi.LaunchError as error:
+        raise ImpossibleChoice(str(error)) from None
 
 
 def _commit() -> str | None:

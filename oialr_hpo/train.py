@@ -15,6 +15,7 @@ from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
 from oialr_hpo.search import add_data_dir, environment
+from oialr_hpo.staging import stage
 from oialr_hpo.status import NOTES
 from oialr_hpo.tasks import DataError, Split
 from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, Trial, TrialLog, judge
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
-        experiments.prepare_data(experiment, options.data_dir)
+        if options.stage_dir:
+            options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
+        else:
+            experiments.prepare_data(experiment, options.data_dir)
         log = open_log(options.out, experiment, arguments) if options.out else None
     except (ExperimentError, DataError, RunDirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)

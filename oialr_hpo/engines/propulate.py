@@ -1,8 +1,7 @@
 """A search over MPI: every rank is a worker, Propulate's asynchronous islands propose.
 
 Rank 0 has the desk of the search: between its own trial's messages it hands out the tickets of the shared budget,
-judges running trials and prints the progress. All other news travels inside Propulate's islands. MPI is imported here
-and nowhere else.
+judges running trials and prints the progress. All other news travels inside Propulate's islands.
 """
 
 import importlib
@@ -10,11 +9,9 @@ import logging
 import random
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -22,12 +19,11 @@ from mpi4py import MPI
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.mpi import local_rank, wait_for_all
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.space import Space
-from oialr_hpo.trial import Role, RunDirectoryError, Trial
-
-T = TypeVar("T")
+from oialr_hpo.trial import Role, Trial
 
 
 def _load_on_first_use(name: str) -> None:
@@ -56,42 +52,9 @@ ISLAND_SIZE = 16  # ranks; the sampler learns from what its island has tried, so
 TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
 
 
-def world() -> tuple[int, int]:
-    """Rank and number of ranks."""
-    return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-
-
-def on_first_rank(action: Callable[[], T]) -> T:
-    """Run `action` on rank 0 and give its result, or its exception, to all ranks."""
-    outcome: tuple[T | None, BaseException | None] = (None, None)
-    if MPI.COMM_WORLD.rank == 0:
-        try:
-            outcome = (action(), None)
-        except BaseException as error:  # every rank must learn of it, or the others would wait forever
-            outcome = (None, error)
-    result, failure = MPI.COMM_WORLD.bcast(outcome, root=0)
-    if failure is not None:
-        raise failure
-    return result
-
-
-def abort_all() -> NoReturn:
-    """Print the exception in flight and stop every rank at once."""
-    error = sys.exc_info()[1]
-    print(f"rank {MPI.COMM_WORLD.rank}: the search itself failed, all ranks stop", file=sys.stderr)
-    if isinstance(error, RunDirectoryError):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        traceback.print_exc()
-    sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(1)
-    raise SystemExit(1)
-
-
 def run(search: Search, stop: StopRequest) -> None:
     """Run a search to the end of its budget; every rank of COMM_WORLD calls this."""
     comm = MPI.COMM_WORLD
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     desk: LocalDesk | RemoteDesk
     if comm.rank == 0:
         earlier = search.run.trials()
@@ -101,7 +64,8 @@ def run(search: Search, stop: StopRequest) -> None:
         earlier = comm.bcast(None)
         desk = RemoteDesk(stop)
     island = Island(search, earlier)
-    worker = Worker(search, comm.rank, node.rank, threads_per_worker(node.size), desk.stops)
+    place, sharing = local_rank()
+    worker = Worker(search, comm.rank, place, threads_per_worker(sharing), desk.stops)
     try:
         while ticket := desk.next():
             settings, individual = ticket.settings, None
@@ -188,7 +152,7 @@ class LocalDesk:
         while self._others:
             self.serve()
             time.sleep(self.POLL_SECONDS)
-        _wait_for_all(self._comm)
+        wait_for_all(self._comm)
 
 
 class RemoteDesk:
@@ -234,19 +198,12 @@ class RemoteDesk:
 
     def close(self) -> None:
         self._comm.send(None, dest=0, tag=DONE)
-        _wait_for_all(self._comm)
+        wait_for_all(self._comm)
 
     def _receive(self, tag: int) -> Any:
         while not self._comm.iprobe(source=0, tag=tag):
             time.sleep(0.001)
         return self._comm.recv(source=0, tag=tag)
-
-
-def _wait_for_all(comm: MPI.Comm) -> None:
-    """A barrier that sleeps: one that spins would slow the ranks that still train."""
-    barrier = comm.Ibarrier()
-    while not barrier.Test():
-        time.sleep(0.02)
 
 
 class SelectWorst(SelectMax):

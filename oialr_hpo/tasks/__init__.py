@@ -28,6 +28,16 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    def find_data(self, data_dir: Path | None) -> dict[str, Path]:
+        """The files of the data by their names below a data directory: what a copy on a local disk needs.
+
+        Raises:
+            DataError: they are missing.
+        """
+        if data_dir is None:
+            return {}
+        return {str(file.relative_to(data_dir)): file for file in data_dir.rglob("*") if file.is_file()}
+
     def prepare_data(self, data_dir: Path | None) -> None:
         """Make sure that the data is there, once, before many processes read it.
 

@@ -101,13 +101,25 @@ def load_series(dataset: str, data_dir: Path | None = None) -> Series:
         return _electrocardiogram()
     if dataset not in ETT_MD5:
         raise DataError(f"data set {dataset!r} is unknown; choose one of {', '.join(ETT_MD5)}, ecg")
-    if data_dir is not None and not data_dir.is_dir():
-        raise DataError(f"data directory {data_dir} does not exist; create it, or omit it to fetch {dataset}")
-    path = _find(dataset, data_dir)
+    (path,) = find_series(dataset, data_dir).values()
     times, values = parse_ett(_official(path, dataset), path)
     freq, rows_per_hour = ("t", 4) if dataset.startswith("ETTm") else ("h", 1)
     month = MONTH * rows_per_hour
     return Series(values, times, freq, (12 * month, 4 * month, 4 * month))
+
+
+def find_series(dataset: str, data_dir: Path | None = None) -> dict[str, Path]:
+    """The file of an ETT series by its name, downloaded where there is none; empty for `ecg`.
+
+    Raises:
+        DataError: nothing found and no network.
+    """
+    if dataset == "ecg":
+        return {}
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(f"data directory {data_dir} does not exist; create it, or omit it to fetch {dataset}")
+    path = _find(dataset, data_dir)
+    return {path.name: path}
 
 
 def parse_ett(content: bytes, path: Path) -> tuple[Times, NDArray[np.float64]]:

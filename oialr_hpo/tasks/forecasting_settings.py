@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from oialr_hpo.tasks import TaskSettings
-from oialr_hpo.tasks.ett import load_series
+from oialr_hpo.tasks.ett import find_series, load_series
 
 
 class Settings(BaseModel):
@@ -53,6 +53,14 @@ class AutoformerModel(Settings):
 class ForecastingSettings(TaskSettings):
     data: SeriesData
     model: AutoformerModel
+
+    def find_data(self, data_dir: Path | None) -> dict[str, Path]:
+        """The file of the series, downloaded where there is none; empty for one that ships with a package.
+
+        Raises:
+            DataError: there is none.
+        """
+        return find_series(self.data.dataset, data_dir)
 
     def prepare_data(self, data_dir: Path | None) -> None:
         """Find the series, or download it.

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from oialr_hpo.tasks import TaskSettings
-from oialr_hpo.tasks.images import load_images
+from oialr_hpo.tasks.images import find_images, load_images
 
 
 class Settings(BaseModel):
@@ -39,6 +39,14 @@ class TimmModel(Settings):
 class ImageClassificationSettings(TaskSettings):
     data: ImageData
     model: TimmModel
+
+    def find_data(self, data_dir: Path | None) -> dict[str, Path]:
+        """The archives or images of both splits, downloaded where there are none.
+
+        Raises:
+            DataError: there are none.
+        """
+        return find_images(self.data.dataset, data_dir)
 
     def prepare_data(self, data_dir: Path | None) -> None:
         """Decode the images, or download them, into the cache that all processes of a node map.

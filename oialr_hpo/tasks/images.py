@@ -112,12 +112,33 @@ def load_images(dataset: str, split: Split, data_dir: Path | None = None) -> Ima
     Raises:
         DataError: no such data set, nothing found and no network, or damaged files.
     """
-    if dataset not in DATASETS:
-        raise DataError(f"data set {dataset!r} is unknown; choose one of {', '.join(DATASETS)}")
     if split not in ("train", "test"):
         raise DataError(f"split {split!r} is unknown; choose train or test")
     if dataset == "digits":
         return _digits(split)
+    source = _locate(dataset, split, data_dir)
+    return _cached(f"{dataset}-{split}-{source.key()}", cache_directory(data_dir), source)
+
+
+def find_images(dataset: str, data_dir: Path | None = None) -> dict[str, Path]:
+    """The files of both splits by their names below a data directory, found or downloaded as by `load_images`.
+
+    The test split may be missing; `digits` has no files.
+
+    Raises:
+        DataError: nothing found and no network.
+    """
+    if dataset == "digits":
+        return {}
+    training = _locate(dataset, "train", data_dir)
+    test = find_source(dataset, "test", training.directory)
+    files = [*training.files, *(test.files if test else ())]
+    return {str(file.relative_to(training.directory)): file for file in files}
+
+
+def _locate(dataset: str, split: Split, data_dir: Path | None) -> "Source":
+    if dataset not in ARCHIVES:
+        raise DataError(f"data set {dataset!r} is unknown; choose one of {', '.join(DATASETS)}")
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"data directory {data_dir} does not exist; create it, or omit it to fetch {dataset}")
     cache = cache_directory(data_dir)
@@ -126,7 +147,7 @@ def load_images(dataset: str, split: Split, data_dir: Path | None = None) -> Ima
         _download(dataset, data_dir, cache)
         source = find_source(dataset, split, cache)
         assert source is not None
-    return _cached(f"{dataset}-{split}-{source.key()}", cache, source)
+    return source
 
 
 def cache_directory(data_dir: Path | None) -> Path:
@@ -179,8 +200,9 @@ def stratified_subset(labels: ArrayLike, count: int, seed: int) -> NDArray[np.in
 
 @dataclass(frozen=True)
 class Source:
-    """Files that hold one split, and how to decode them."""
+    """Files below a directory that hold one split, and how to decode them."""
 
+    directory: Path
     files: list[Path]
     decode: Callable[[], Decoded]
 
@@ -204,18 +226,20 @@ def find_source(dataset: str, split: Split, directory: Path | None) -> Source | 
         if not meta.is_file():
             raise DataError(f"{meta} is missing; unpack the official {archive.tar} again")
         return Source(
+            directory,
             [*batches, meta],
             lambda: _decode_batches(archive, [f.read_bytes() for f in batches], meta.read_bytes()),
         )
     tar = directory / archive.tar
     if tar.is_file():
-        return Source([tar], partial(_decode_tar, archive, split, tar))
+        return Source(directory, [tar], partial(_decode_tar, archive, split, tar))
     pngs = sorted((directory / split).glob("*/*.png"))
     if pngs:
-        return Source(pngs, lambda: _decode_pngs(archive, [(f.parent.name, f.name, f.read_bytes) for f in pngs]))
+        entries: list[PngEntry] = [(file.parent.name, file.name, file.read_bytes) for file in pngs]
+        return Source(directory, pngs, lambda: _decode_pngs(archive, entries))
     zips = sorted(directory.glob(f"{dataset}-{split}*.zip"))
     if zips:
-        return Source(zips, partial(_decode_zips, archive, split, zips))
+        return Source(directory, zips, partial(_decode_zips, archive, split, zips))
     return None
 
 

@@ -1,0 +1,139 @@
+"""The ranks of COMM_WORLD: who they are, and what they do together outside of a search.
+
+MPI is imported here and in `propulate`, nowhere else. Ranks that wait sleep: a collective call of MPI spins, and would
+slow the rank that they wait for.
+"""
+
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from mpi4py import MPI
+
+from oialr_hpo.engines import launchers
+from oialr_hpo.trial import RunDirectoryError
+
+T = TypeVar("T")
+
+
+class LaunchError(ValueError):
+    """The ranks do not form one world, or cannot talk to each other."""
+
+
+def world() -> tuple[int, int]:
+    """Rank and number of ranks.
+
+    Raises:
+        LaunchError: the launcher started more processes than MPI sees.
+    """
+    size, started = MPI.COMM_WORLD.size, launchers.ranks()
+    if started is not None and started != size:
+        raise LaunchError(
+            f"the launcher started {started} processes, but to {library()} each is in a world of {size}; "
+            "start MPICH with srun --mpi=pmi2, Open MPI with srun --mpi=pmix, or either with its own mpirun"
+        )
+    return MPI.COMM_WORLD.rank, size
+
+
+def library() -> str:
+    """Name and version of the MPI library."""
+    words = MPI.Get_library_version().split("\n")[0].replace("\t", " ").split(",")[0].split()
+    return " ".join(words).removesuffix("\x00").replace(" Version:", "")
+
+
+def local_rank() -> tuple[int, int]:
+    """Rank among those of this node, and how many of those may run on this rank's CPUs, itself included."""
+    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    mine = os.sched_getaffinity(0)
+    sharing = sum(bool(mine & other) for other in node.allgather(mine))
+    rank = node.rank
+    node.Free()
+    return rank, sharing
+
+
+def on_first_rank(action: Callable[[], T], comm: MPI.Comm = MPI.COMM_WORLD) -> T:
+    """Run `action` on rank 0 and give its result, or its exception, to all ranks."""
+    outcome: tuple[T | None, BaseException | None] = (None, None)
+    if comm.rank == 0:
+        try:
+            outcome = (action(), None)
+        except BaseException as error:  # every rank must learn of it, or the others would wait forever
+            outcome = (None, error)
+    wait_for_all(comm)
+    result, failure = comm.bcast(outcome, root=0)
+    if failure is not None:
+        raise failure
+    return result
+
+
+def on_every_node(action: Callable[[], T]) -> T:
+    """Run `action` on one rank of each node and give its result to the node's ranks; an exception goes to all."""
+    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    outcome: tuple[T | None, BaseException | None]
+    try:
+        outcome = (on_first_rank(action, node), None)
+    except BaseException as error:
+        outcome = (None, error)
+    node.Free()
+    for failure in gather(outcome[1]):
+        if failure is not None:
+            raise failure
+    return outcome[0]  # type: ignore[return-value]
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks, on all ranks."""
+    wait_for_all(MPI.COMM_WORLD)
+    return MPI.COMM_WORLD.allgather(value)
+
+
+def wait_for_all(comm: MPI.Comm) -> None:
+    """A barrier that sleeps."""
+    barrier = comm.Ibarrier()
+    while not barrier.Test():
+        time.sleep(0.01)
+
+
+def ring(patience: float) -> float:
+    """Pass a message from rank to rank until it is back; returns the seconds that took.
+
+    Raises:
+        LaunchError: a rank has heard nothing for `patience` seconds, or the wrong thing.
+    """
+    comm = MPI.COMM_WORLD
+    before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+    wait_for_all(comm)
+    started = time.monotonic()
+    sending = comm.isend([0], dest=after) if comm.rank == 0 else None
+    while not comm.iprobe(source=before):
+        if time.monotonic() - started > patience:
+            raise LaunchError(
+                f"rank {comm.rank} on {socket.gethostname()} has heard nothing from rank {before} "
+                f"for {patience:.0f} s; look for a firewall between the nodes, or name MPI the right network interface"
+            )
+        time.sleep(0.0005)
+    message: list[int] = comm.recv(source=before)
+    if sending is not None:
+        sending.wait()
+    else:
+        comm.send([*message, comm.rank], dest=after)
+    if message != list(range(comm.rank or comm.size)):
+        raise LaunchError(f"rank {comm.rank} got the message of ranks {message}")
+    return time.monotonic() - started
+
+
+def abort_all(what: str) -> NoReturn:
+    """Print the exception in flight and stop every rank at once."""
+    error = sys.exc_info()[1]
+    print(f"rank {MPI.COMM_WORLD.rank}: {what}, all ranks stop", file=sys.stderr)
+    if isinstance(error, (RunDirectoryError, LaunchError)):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exc()
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1)
+    raise SystemExit(1)

@@ -1,6 +1,13 @@
-"""Which device a worker trains on, and in which precision."""
+"""Which device a worker trains on, and in which precision.
 
+`python -m oialr_hpo.training.devices INDEX...` tells what the workers of these indices get, see `report`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -21,3 +28,28 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def report(indices: Sequence[int]) -> dict[str, Any]:
+    """What torch was built for, how many GPUs it sees, and each worker's device, tried out: its name, an identity that
+    tells two workers that they share it, and the error of a GPU that does not work."""
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    workers = []
+    for index in indices:
+        device = choose(index)
+        found: dict[str, Any] = {"index": index, "device": str(device), "name": name(device), "identity": str(device)}
+        try:
+            torch.ones(8, device=device).sum().item()
+            if device.type == "cuda":
+                properties = torch.cuda.get_device_properties(device)
+                found["identity"] = str(getattr(properties, "uuid", device))
+                found["memory"] = properties.total_memory
+        except RuntimeError as error:
+            found["error"] = str(error).splitlines()[0]
+        workers.append(found)
+    has_gpus = torch.version.cuda or torch.version.hip
+    return {"built": built if has_gpus else "CPUs only", "gpus": torch.cuda.device_count(), "workers": workers}
+
+
+if __name__ == "__main__":
+    print(json.dumps(report([int(index) for index in sys.argv[1:]])))

@@ -9,9 +9,8 @@ import pytest
 from oialr_hpo.trial import Role, RunDirectory, State
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
-pytestmark = pytest.mark.skipif(
-    not MPIRUN.exists(), reason="no MPI runtime beside this Python: install the extra 'mpi'"
-)
+needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no MPI runtime beside this Python: install the extra 'mpi'")
+pytestmark = needs_mpi
 
 SCRIPT = """
 import sys

@@ -5,20 +5,23 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
-from oialr_hpo.search import add_data_dir, environment
+from oialr_hpo.search import INTERRUPTED, add_data_dir, environment
 from oialr_hpo.staging import stage
 from oialr_hpo.status import NOTES
 from oialr_hpo.tasks import DataError, Split
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, Trial, TrialLog, judge
+from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, TrialLog, judge
 
 PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 
@@ -37,15 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as the file's trial had)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep every epoch's record there, as a search does")
+    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
     add_data_dir(parser)
     options = parser.parse_args(arguments)
+    if options.resume and not options.out:
+        parser.error("--resume goes on with what --out DIR holds; name it")
     try:
         experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
         if options.stage_dir:
             options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
         else:
             experiments.prepare_data(experiment, options.data_dir)
-        log = open_log(options.out, experiment, arguments) if options.out else None
+        session = Session.open(options.out, experiment, arguments, options.resume) if options.out else None
     except (ExperimentError, DataError, RunDirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -53,10 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
     seeds = options.seeds or [experiment.seed]
-    trials = [
-        train(experiment, seed, threads, options.data_dir, options.split, log, number)
-        for number, seed in enumerate(seeds)
-    ]
+    trials = []
+    with session.stop if session else nullcontext():
+        for seed in seeds:
+            trials.append(train(experiment, seed, threads, options.data_dir, options.split, session))
+            if session and session.stop.received:
+                break
+    if len(trials) < len(seeds) or not all(trial.finished for trial in trials):
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
     print(f"\n{report(trials, options.split)}")
     unchanged = options.method == "file" and not options.set and options.split == "validation"
     if unchanged and evidence.get("seed") in seeds:
@@ -74,15 +85,39 @@ def choose_method(experiment: Experiment, method: str) -> Experiment:
     return experiment
 
 
-def open_log(out: Path, experiment: Experiment, arguments: Sequence[str] | None) -> TrialLog:
-    """The trial file of a new run directory, which `status` and `figures` read like a search's.
+@dataclass
+class Session:
+    """A run directory that trainings are kept in, and the signals that interrupt them."""
 
-    Raises:
-        RunDirectoryError: `out` is used, or cannot be written.
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "oialr_hpo.train", *given])
-    return RunDirectory.create(out, experiment, environment(1, 1) | {"command": command}, resume=False).log(0)
+    run: RunDirectory
+    stop: StopRequest
+    log: TrialLog
+    trials: list[Trial]
+
+    @classmethod
+    def open(cls, out: Path, experiment: Experiment, arguments: Sequence[str] | None, resume: bool) -> "Session":
+        """A run directory which `status` and `figures` read like a search's.
+
+        Raises:
+            RunDirectoryError: `out` is used and `resume` is false, its trainings are others, or it cannot be written.
+        """
+        given = sys.argv[1:] if arguments is None else arguments
+        command = shlex.join(["python", "-m", "oialr_hpo.train", *given])
+        run = RunDirectory.create(out, experiment, environment(1, 1) | {"command": command}, resume)
+        return cls(run, StopRequest(), run.log(0), run.trials())
+
+    def trial(self, seed: int, threads: int) -> Trial:
+        """The training with this seed, begun or new."""
+        for trial in self.trials:
+            if trial.seed == seed:
+                return trial
+        number = max((trial.number for trial in self.trials), default=-1) + 1
+        self.trials.append(new_trial(number, seed, threads))
+        return self.trials[-1]
+
+
+def new_trial(number: int, seed: int, threads: int) -> Trial:
+    return Trial(number=number, role=Role.START, settings={}, seed=seed, worker=0, threads=threads)
 
 
 def train(
@@ -91,27 +126,42 @@ def train(
     threads: int,
     data_dir: Path | None,
     split: Split,
-    log: TrialLog | None = None,
-    number: int = 0,
+    session: Session | None = None,
 ) -> Trial:
-    """Train once and print a line per epoch; the trial holds the scored metrics."""
-    trial = Trial(
-        number=number, role=Role.START, settings={}, seed=seed, worker=0, threads=threads, started=time.time()
-    )
-    if log:
-        log.start(trial)
-    for record in evaluate(experiment, seed=seed, threads=threads, data_dir=data_dir, split=split):
-        trial.epochs.append(record)
-        if log:
-            log.epoch(trial)
+    """Train once and print a line per epoch; the trial holds the scored metrics.
+
+    In a session it goes on from where an earlier one was interrupted, and may be interrupted itself.
+    """
+    trial = session.trial(seed, threads) if session else new_trial(0, seed, threads)
+    if session and trial.finished:
+        return trial
+    trial.state, trial.started = State.RUNNING, time.time()
+    # A checkpoint has the last epoch's network, so what tests the best epoch's starts anew.
+    resumable = split != "test" or experiment.score.epoch == "last"
+    checkpoint = session.run.checkpoint(trial.number) if session and resumable else None
+    if session:
+        session.log.start(trial)
+    records = evaluate(experiment, seed=seed, threads=threads, data_dir=data_dir, split=split, checkpoint=checkpoint)
+    for record in records:
+        trial.add(record)
         numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
         shown = {name: value for name, value in numbers.items() if name not in NOTES or name in PRINTED}
         figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         print(f"seed {seed}  epoch {record['epoch']}/{experiment.training.epochs}  {figures}", flush=True)
-    judge(trial, experiment, tested=split == "test")
-    trial.seconds = time.time() - trial.started
-    if log:
-        log.end(trial)
+        if session:
+            session.log.epoch(trial)
+            if session.stop.received:
+                trial.state = State.INTERRUPTED
+                with suppress(StopIteration):
+                    records.send(session.stop.received)  # the training loop saves a checkpoint
+                break
+    if trial.state is not State.INTERRUPTED:
+        judge(trial, experiment, tested=split == "test")
+    trial.seconds += time.time() - trial.started
+    if session:
+        session.log.end(trial)
+    if trial.finished and checkpoint:
+        checkpoint.unlink(missing_ok=True)
     if trial.reason:
         print(f"seed {seed} failed: {trial.reason}", file=sys.stderr)
     return trial

@@ -1,5 +1,6 @@
 """Training, export and retraining, on scikit-learn's real digits."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -170,3 +171,24 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(finished: RunDirectory, 
         first.send("stop")
     assert numbers([*records, *evaluate(experiment, seed=3, checkpoint=checkpoint)]) == unbroken
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_training_that_is_interrupted_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    changes = [part for change in (*SMALL, "training.epochs=40") for part in ("--set", change)]
+    arguments = ["vit_digits", *changes, "--seeds", "3", "4", "--threads", "1"]
+    command = [sys.executable, "-m", "oialr_hpo.train", *arguments, "--out", str(tmp_path / "run")]
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert training.stdout is not None and training.stdout.readline()
+    training.send_signal(signal.SIGTERM)
+    training.communicate(timeout=60)
+    assert training.returncode == search.INTERRUPTED
+    (before,) = RunDirectory.open(tmp_path / "run").trials()
+    assert before.state is State.INTERRUPTED and before.seed == 3 and len(before.epochs) < 40
+    train.main([*arguments, "--out", str(tmp_path / "run"), "--resume"])
+    trials = RunDirectory.open(tmp_path / "run").trials()
+    assert [(trial.number, trial.seed, len(trial.epochs)) for trial in trials] == [(0, 3, 40), (1, 4, 40)]
+    whole = train.train(load("vit_digits", [*SMALL, "training.epochs=40"]).fixed(), 3, 1, None, "validation")
+    assert trials[0].score == whole.score
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    train.main([*arguments, "--out", str(tmp_path / "run"), "--resume"])
+    assert RunDirectory.open(tmp_path / "run").trials() == trials

@@ -33,6 +33,31 @@ def hazards(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str
     yield {"epoch": 2, "error": error, "trainable_percent": 10.0}
 
 
+def injected(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """A third of the trials end badly; of twelve of these nine raise or yield no number, three lose their process."""
+    yield {"epoch": 1, "error": 0.5, "trainable_percent": 10.0}
+    kind = seed // 3 % 12 if seed % 3 == 0 else None
+    if kind in (0, 1, 2):
+        raise ValueError("injected")
+    if kind == 3:
+        raise SystemExit(3)
+    if kind == 4:
+        os._exit(7)
+    if kind == 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == 6:
+        time.sleep(600)
+    error = experiment.oialr.cutoff if kind is None else math.nan if kind < 10 else math.inf
+    yield {"epoch": 2, "error": error, "trainable_percent": 10.0}
+
+
+def quick(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """Three epochs of some hundredths of a second; the score tells the seed and the settings."""
+    for epoch in (1, 2, 3):
+        time.sleep(0.01 * (1 + seed % 5))
+        yield {"epoch": epoch, "error": seed + experiment.oialr.cutoff, "trainable_percent": 10.0}
+
+
 def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     """Twelve epochs of half a second."""
     for _ in range(12):
@@ -66,3 +91,19 @@ def leaks(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, 
     if seed == 2:
         LEAK.append(bytearray(b"x") * 1_100_000_000)
     yield {"error": 0.5, "trainable_percent": 10.0, "process": os.getpid()}
+
+
+def eventful(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, Any]]:
+    """All that a report shows: a change-over, falling ranks, trials that are worth stopping, and some that fail."""
+    dense = experiment.method == "dense"
+    delay = 13 if dense else 1 + round(experiment.oialr.delay * 12)
+    for epoch in range(1, 13):
+        if seed % 7 == 6 and epoch == 3:
+            raise MemoryError("no room") if seed % 2 else RuntimeError("<b>boom</b> & </script>")
+        share = 100.0 if epoch < delay else max(5.0, 60 * (1 - experiment.oialr.cutoff) ** epoch)
+        ranks = {} if epoch < delay else {f"blocks.{i}": max(1, round(share * (i + 1) / 10)) for i in range(6)}
+        error = 1 / epoch + abs(math.log10(experiment.schedule.lr / 5e-3)) / 2
+        yield {
+            "epoch": epoch, "step": 5 * epoch, "lr": experiment.schedule.lr, "error": error,
+            "total_percent": 1.5 * share, "trainable_percent": share, "ranks": ranks,
+        }  # fmt: skip

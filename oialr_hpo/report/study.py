@@ -1,0 +1,175 @@
+"""A search as an Optuna study, for Optuna's plots and for optuna-dashboard."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from oialr_hpo.engines.samplers import distribution
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, Trial, goals
+
+STATES = {
+    State.RUNNING: TrialState.RUNNING,
+    State.INTERRUPTED: TrialState.WAITING,  # for --resume
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+    State.OUT_OF_MEMORY: TrialState.FAIL,
+}
+NAMES_RUN = "oialr_hpo run directory"  # the user attribute that marks a study as derived from one
+
+Goals = Mapping[str, Callable[[Trial], float]]
+
+
+def own_goals(experiment: Experiment) -> Goals:
+    """What the search minimised, by name."""
+    names = experiment.score.metrics
+    if len(names) == 1:
+        weighed = experiment.score.trainable_weight
+        names = [f"{names[0]} + {weighed:g} x trainable share" if weighed else names[0]]
+    return {name: lambda trial, i=index: trial.scores[i] for index, name in enumerate(names)}  # type: ignore[misc]
+
+
+def derive(
+    trials: Iterable[Trial],
+    experiment: Experiment,
+    aims: Goals | None = None,
+    storage: BaseStorage | None = None,
+    name: str | None = None,
+) -> optuna.Study:
+    """The study that these trials make, with the same trial numbers.
+
+    Args:
+        trials: of a search; a number that is missing among them becomes a failed trial without settings.
+        experiment: what was searched.
+        aims: what is to be minimised; by default the search's own goals.
+        storage: in memory by default.
+        name: of the study.
+    """
+    aims = aims or own_goals(experiment)
+    distributions = {key: distribution(parameter) for key, parameter in experiment.space.parameters.items()}
+    by_number = {trial.number: trial for trial in trials}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        logging.getLogger("optuna").setLevel(logging.WARNING)
+        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(aims))
+        study.set_metric_names(list(aims))
+    study.add_trials(
+        _frozen(by_number.get(number), number, experiment, aims, distributions)
+        for number in range(max(by_number, default=-1) + 1)
+    )
+    return study
+
+
+def _frozen(
+    trial: Trial | None, number: int, experiment: Experiment, aims: Goals, distributions: dict[str, BaseDistribution]
+) -> FrozenTrial:
+    now = datetime.now()
+    known: dict[str, Any] = {"number": number, "trial_id": number, "value": None, "values": None}
+    if trial is None:
+        nothing: dict[str, Any] = {"params": {}, "distributions": {}, "user_attrs": {}, "system_attrs": {}}
+        return FrozenTrial(
+            state=TrialState.FAIL, datetime_start=now, datetime_complete=now, intermediate_values={}, **known, **nothing
+        )
+    state = STATES[trial.state]
+    if state is TrialState.COMPLETE:
+        known["values"] = [aim(trial) for aim in aims.values()]
+    curve: dict[int, float] = {}
+    if len(aims) == 1:
+        curve = {record["epoch"]: value for record in trial.epochs if (value := _first_goal(record, experiment))}
+        if state is TrialState.PRUNED and trial.scores:
+            known["values"] = [aim(trial) for aim in aims.values()]
+    about: dict[str, Any] = {
+        "role": trial.role.value,
+        "state": trial.state.value,
+        "reason": trial.reason,
+        "seed": trial.seed,
+    }
+    about |= {"worker": trial.worker, "seconds": trial.seconds}
+    about |= {key: value for key, value in trial.metrics.items() if isinstance(value, (int, float, str))}
+    return FrozenTrial(
+        state=state,
+        datetime_start=None if state is TrialState.WAITING else _local(trial.started),
+        datetime_complete=_local(trial.started + trial.seconds) if state.is_finished() else None,
+        params=dict(trial.settings),
+        distributions={key: distributions[key] for key in trial.settings},
+        user_attrs=about,
+        system_attrs={"constraints": [trial.violation]} if experiment.constraints else {},
+        intermediate_values=curve,
+        **known,
+    )
+
+
+def _first_goal(record: Mapping[str, Any], experiment: Experiment) -> float | None:
+    try:
+        return goals(record, experiment.score)[0]
+    except (KeyError, TypeError):  # no such metric, or it was not a number
+        return None
+
+
+def _local(seconds: float) -> datetime:
+    """Optuna's times are local and without a zone."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone().replace(tzinfo=None)
+
+
+def write(run: RunDirectory, path: Path) -> str:
+    """Write a search as a study into a file that `optuna-dashboard` opens; an earlier one of the same run is replaced.
+
+    Args:
+        run: the search.
+        path: an SQLite file (`.db`, `.sqlite3`) or a journal of Optuna (`.log`, `.journal`).
+
+    Returns:
+        the name of the study, which is that of the run directory.
+
+    Raises:
+        RunDirectoryError: the file cannot be written, is no storage of Optuna, or has a study of that name from
+            elsewhere.
+    """
+    name = run.path.resolve().name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage = _storage(path)
+        if name in optuna.get_all_study_names(storage):
+            found = optuna.load_study(study_name=name, storage=storage)
+            if found.user_attrs.get(NAMES_RUN) != str(run.path.resolve()):
+                raise RunDirectoryError(f"{path} already has another study {name}; choose another file for --optuna")
+            optuna.delete_study(study_name=name, storage=storage)
+        study = derive(run.trials(), run.experiment, storage=storage, name=name)
+        study.set_user_attr(NAMES_RUN, str(run.path.resolve()))
+        study.set_user_attr("command", run.environment["command"])
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunDirectoryError(f"{path} cannot be written as an Optuna study: {reason}; choose another file") from None
+    return name
+
+
+def _storage(path: Path) -> BaseStorage:
+    if path.suffix in (".db", ".sqlite", ".sqlite3"):
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            return RDBStorage(f"sqlite:///{path}")
+        except DBAPIError as error:
+            raise ValueError(str(error.orig)) from None
+    if path.suffix in (".log", ".journal"):
+        if path.exists() and not _is_journal(path):
+            raise ValueError("the file is something else")
+        return JournalStorage(JournalFileBackend(str(path)))
+    raise ValueError(f"the ending {path.suffix!r} is neither .db (SQLite) nor .log (a journal)")
+
+
+def _is_journal(path: Path) -> bool:
+    """Whether a file begins as Optuna's journals do."""
+    with open(path, "rb") as file:
+        first = file.readline()
+    return first.startswith(b'{"op_code"') and first.endswith(b"\n")

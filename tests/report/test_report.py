@@ -1,0 +1,170 @@
+"""Reports of real searches, in one process and with objectives without a network unless a test says otherwise."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import optuna
+import pytest
+
+from oialr_hpo import search
+from oialr_hpo.report import charts, pictures, study
+from oialr_hpo.report.__main__ import main
+from oialr_hpo.report.write import write
+from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ALL = ["progress", "pareto", "importance", "parallel", "slices", "ranks", "schedule", "timeline", "stopped", "failures"]
+KINDS = {
+    "full": ("tests.objectives:eventful", ["trials=24", "score.trainable_weight=0.1"], set()),
+    "choices": ("tests.objectives:eventful", ["trials=12", "search.oialr.keep_first={choices: [false, true]}"], set()),
+    "two goals": ("tests.objectives:eventful", ["trials=16", "score={minimize: [error, trainable_percent]}"], set()),
+    "constrained": ("tests.objectives:eventful", ["trials=10", "constraints={trainable_percent: {max: 20}}"], set()),
+    "without early stopping": (
+        "tests.objectives:bowl",
+        ["trials=6", "early_stopping.enabled=false"],
+        {"stopped", "failures", "ranks", "schedule"},
+    ),
+    "one trial": (
+        "tests.objectives:bowl",
+        ["trials=1", "dense_baseline=false"],
+        set(ALL) - {"progress", "pareto", "slices", "timeline"},
+    ),
+    "dense only": ("tests.objectives:bowl", ["trials=1"], set(ALL) - {"timeline"}),
+    "failures only": ("tests.objectives:missing", ["trials=9"], set(ALL) - {"timeline", "failures"}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return run("full", tmp_path_factory.mktemp("runs") / "full")
+
+
+def run(kind: str, out: Path) -> RunDirectory:
+    objective, changes, _ = KINDS[kind]
+    return search.run("vit_digits", changes=changes, out=out, objective=objective, jobs=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_search_has_a_report(tmp_path: Path, kind: str) -> None:
+    """What cannot be drawn says why, and everything that is drawn is drawn in the page and as a picture."""
+    objective, _, absent = KINDS[kind]
+    finished = run(kind, tmp_path / "run")
+    drawn = charts.draw(charts.Facts(finished))
+    assert [chart.name for chart in drawn] == ALL
+    assert all(chart.caption.endswith(".") for chart in drawn)
+    if objective == "tests.objectives:eventful":
+        absent = {name for name in ("stopped",) if not any(t.state is State.PRUNED for t in finished.trials())}
+        absent |= {"importance"} if sum(t.state is State.COMPLETE for t in finished.trials()) < 5 else set()
+    assert {chart.name for chart in drawn if chart.figure is None} == absent
+    paths = write(finished)
+    assert paths[0] == tmp_path / "run" / "report.html"
+    page = paths[0].read_text()
+    for name in ALL:
+        assert (f'id="chart-{name}"' in page) == (name not in absent)
+    pictured = {path.stem for path in paths[1:] if not path.stem.startswith("trial-")}
+    assert pictured == set(ALL) - absent - {"ranks"}
+    assert any("ranks" in path.stem for path in paths) == ("ranks" not in absent)
+
+
+def test_the_page_needs_no_network_and_holds_no_markup_of_others(full: RunDirectory, tmp_path: Path) -> None:
+    page = write(full, tmp_path)[0].read_text()
+    assert page.count("plotly.js v") == 1
+    without_plotly = re.sub(r"<script>/\*\*.*?</script>", "", page, count=1, flags=re.DOTALL)
+    assert len(without_plotly) < len(page) / 2
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", without_plotly)
+    assert "&lt;b&gt;boom" in without_plotly and "<b>boom" not in without_plotly
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
+def test_a_browser_opens_the_page_without_an_error(full: RunDirectory, tmp_path: Path) -> None:
+    page = write(full, tmp_path)[0]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=240, check=True)
+    assert "CONSOLE" not in shown.stderr
+    drawn = [chart for chart in charts.draw(charts.Facts(full)) if chart.figure is not None]
+    assert shown.stdout.count('class="main-svg"') >= len(drawn)
+
+
+def test_pictures_put_each_bar_in_its_own_row(full: RunDirectory, tmp_path: Path) -> None:
+    facts = charts.Facts(full)
+    figure, _ = charts.timeline(facts)
+    axes = pictures.draw(charts.styled(figure), "timeline").axes[0]
+    rows = {
+        label.get_text().split(":")[0]: place
+        for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+    }
+    states = {bars.get_label(): bars for bars in axes.containers}
+    for state, name in ((State.COMPLETE, "complete"), (State.PRUNED, "stopped early")):
+        expected = sorted(f"rank {trial.worker}" for trial in full.trials() if trial.state is state)
+        drawn = sorted(
+            next(label for label, place in rows.items() if abs(bar.get_y() + bar.get_height() / 2 - place) < 0.01)
+            for bar in states[name].patches
+        )
+        assert drawn == expected  # fmt: skip
+
+
+def test_pictures_are_not_blank(full: RunDirectory, tmp_path: Path) -> None:
+    for path in write(full, tmp_path)[1:]:
+        assert np.asarray(matplotlib.image.imread(path))[..., :3].std() > 0.02
+
+
+def test_a_report_of_a_running_search_shows_what_there_is(full: RunDirectory, tmp_path: Path) -> None:
+    shutil.copytree(full.path, tmp_path / "running")
+    for file in (tmp_path / "running" / "trials").iterdir():
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join(lines[: len(lines) // 2])[:-3])  # each worker in the middle of a trial
+    cut = RunDirectory.open(tmp_path / "running")
+    assert any(trial.state is State.RUNNING for trial in cut.trials())
+    assert write(cut)[0].exists()
+    assert len(study.derive(cut.trials(), cut.experiment).trials) == max(t.number for t in cut.trials()) + 1
+
+
+def test_the_study_has_the_trials_of_the_search(full: RunDirectory) -> None:
+    derived = study.derive(full.trials(), full.experiment)
+    for trial, frozen in zip(full.trials(), derived.trials, strict=True):
+        assert frozen.number == trial.number and frozen.params == trial.settings
+        assert frozen.state is study.STATES[trial.state]
+        assert frozen.values == (trial.scores or None)
+        assert len(frozen.intermediate_values) == len(trial.epochs)
+    assert set(derived.trials[1].distributions) == set(full.experiment.search)
+    assert {frozen.user_attrs["role"] for frozen in derived.trials} == {role.value for role in Role}
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.log"])
+def test_optuna_reads_the_written_study_and_it_can_be_written_again(
+    full: RunDirectory, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    for _ in range(2):
+        main([str(full.path), "--optuna", str(path)])
+    assert f"optuna-dashboard {path}" in capsys.readouterr().out
+    url = f"sqlite:///{path}" if name.endswith("db") else optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(path))
+    )  # fmt: skip
+    (summary,) = optuna.get_all_study_summaries(url)
+    assert summary.study_name == "full" and summary.n_trials == len(full.trials())
+    loaded = optuna.load_study(study_name="full", storage=url)
+    assert [trial.values for trial in loaded.trials] == [trial.scores or None for trial in full.trials()]
+
+
+def test_a_study_of_others_is_not_replaced(full: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    optuna.create_study(study_name="full", storage=f"sqlite:///{path}")
+    with pytest.raises(RunDirectoryError, match="already has another study full"):
+        study.write(full, path)
+    for file, message in (("study.txt", "neither .db"), ("torn.db", "not a database"), ("torn.log", "something else")):
+        (tmp_path / file).write_text("garbage" * 1000)
+        with pytest.raises(RunDirectoryError, match=message) as caught:
+            study.write(full, tmp_path / file)
+        assert "\n" not in str(caught.value)
+
+
+def test_no_search_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path)])
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} holds no search")

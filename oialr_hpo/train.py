@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
     seeds = options.seeds or [experiment.seed]
     trials = []
-    with session.stop if session else nullcontext():
+    with session or nullcontext():
         for seed in seeds:
             trials.append(train(experiment, seed, threads, options.data_dir, options.split, session))
             if session and session.stop.received:
@@ -105,6 +105,14 @@ class Session:
         command = shlex.join(["python", "-m", "oialr_hpo.train", *given])
         run = RunDirectory.create(out, experiment, environment(1, 1) | {"command": command}, resume)
         return cls(run, StopRequest(), run.log(0), run.trials())
+
+    def __enter__(self) -> None:
+        self.stop.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.__exit__()
+        self.log.close()
+        self.run.release()
 
     def trial(self, seed: int, threads: int) -> Trial:
         """The training with this seed, begun or new."""

@@ -1,8 +1,11 @@
 """Training, export and retraining, on scikit-learn's real digits."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -174,21 +177,27 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(finished: RunDirectory, 
 
 
 def test_a_training_that_is_interrupted_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
-    changes = [part for change in (*SMALL, "training.epochs=40") for part in ("--set", change)]
-    arguments = ["vit_digits", *changes, "--seeds", "3", "4", "--threads", "1"]
-    command = [sys.executable, "-m", "oialr_hpo.train", *arguments, "--out", str(tmp_path / "run")]
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert training.stdout is not None and training.stdout.readline()
-    training.send_signal(signal.SIGTERM)
-    training.communicate(timeout=60)
-    assert training.returncode == search.INTERRUPTED
-    (before,) = RunDirectory.open(tmp_path / "run").trials()
-    assert before.state is State.INTERRUPTED and before.seed == 3 and len(before.epochs) < 40
-    train.main([*arguments, "--out", str(tmp_path / "run"), "--resume"])
-    trials = RunDirectory.open(tmp_path / "run").trials()
-    assert [(trial.number, trial.seed, len(trial.epochs)) for trial in trials] == [(0, 3, 40), (1, 4, 40)]
-    whole = train.train(load("vit_digits", [*SMALL, "training.epochs=40"]).fixed(), 3, 1, None, "validation")
-    assert trials[0].score == whole.score
-    assert not list((tmp_path / "run" / "checkpoints").iterdir())
-    train.main([*arguments, "--out", str(tmp_path / "run"), "--resume"])
-    assert RunDirectory.open(tmp_path / "run").trials() == trials
+    changes = [*SMALL, "training.epochs=8"]
+    options = [part for change in changes for part in ("--set", change)]
+    arguments = ["vit_digits", *options, "--seeds", "3", "4", "--threads", "1", "--out", str(tmp_path)]
+
+    def interrupt_after_an_epoch() -> None:
+        while not list(tmp_path.glob("trials/*.jsonl")) or not RunDirectory.open(tmp_path).trials()[0].epochs:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    interrupting = threading.Thread(target=interrupt_after_an_epoch)
+    interrupting.start()
+    with pytest.raises(SystemExit) as ended:
+        train.main(arguments)
+    interrupting.join()
+    assert ended.value.code == search.INTERRUPTED
+    (before,) = RunDirectory.open(tmp_path).trials()
+    assert before.state is State.INTERRUPTED and before.seed == 3 and len(before.epochs) < 8
+    train.main([*arguments, "--resume"])
+    trials = RunDirectory.open(tmp_path).trials()
+    assert [(trial.number, trial.seed, len(trial.epochs)) for trial in trials] == [(0, 3, 8), (1, 4, 8)]
+    assert trials[0].score == train.train(load("vit_digits", changes).fixed(), 3, 1, None, "validation").score
+    assert not list((tmp_path / "checkpoints").iterdir())
+    train.main([*arguments, "--resume"])
+    assert RunDirectory.open(tmp_path).trials() == trials

@@ -1,8 +1,8 @@
 """The process that trains: `python -m oialr_hpo.engines.child FD`.
 
-It takes jobs from its parent over the pipe FD, one after another, and never sees MPI. It answers every job with one
-("epoch", record) per record, each of which the parent answers with a `Verdict`, and one ("end", outcome, reason, fit),
-where `fit` tells whether this process can take another job.
+It says ("ready",), then takes jobs from its parent over the pipe FD, one after another, and never sees MPI. It answers
+every job with one ("epoch", record) per record, each of which the parent answers with a `Verdict`, and one
+("end", outcome, reason, fit), where `fit` tells whether this process can take another job.
 """
 
 import gc
@@ -59,6 +59,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a trial stops
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    connection.send(("ready",))
     held = 0  # after the first job: later ones have what it loaded in common
     while True:
         try:

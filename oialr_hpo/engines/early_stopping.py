@@ -16,8 +16,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from oialr_hpo.experiment import EarlyStopping, Experiment
-from oialr_hpo.trial import Trial, dominates, goals
+from oialr_hpo.trial import Trial, goals
 
 CLOSE = 1e-9
 
@@ -36,9 +38,6 @@ class Point(NamedTuple):
     goals: list[float]
     low_rank: bool
     settled: bool
-
-    def comparable(self, other: "Point") -> bool:
-        return self.settled and other.settled and self.low_rank == other.low_rank
 
 
 def curve(trial: Trial, experiment: Experiment) -> list[Point]:
@@ -75,27 +74,39 @@ class Rungs:
         self._curves: dict[int, list[Point]] = {}
         for trial in earlier:
             self._curves[trial.number] = curve(trial, experiment)
+        # Wherever a trial was judged, (share, phase): the goals of all trials that can be compared with it there.
+        self._reached: dict[tuple[float, bool], dict[int, list[float]]] = {}
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a trial has come; after a restart it may be less far."""
         points = self._curves.setdefault(number, [])
         while points and points[-1].share >= point.share:
             points.pop()
+        before = points[-1].share if points else 0.0
         points.append(point)
+        for (share, low_rank), reached in self._reached.items():
+            if before < share - CLOSE <= point.share:
+                _enter(reached, share, low_rank, number, points)
 
     def stops(self, number: int) -> bool:
         """Whether a trial is to be stopped where it was reported last."""
         here = self._curves[number][-1]
-        others = [
-            reached
-            for other, points in self._curves.items()
-            if other != number and points and points[-1].share >= here.share - CLOSE
-            if (reached := _last_up_to(here.share, points)) and reached.comparable(here)
-        ]
-        better = sum(dominates(other.goals, here.goals) for other in others)
-        return len(others) >= self._settings.minimum and better >= (len(others) + 1) / self._settings.factor
+        key = here.share, here.low_rank
+        if key not in self._reached:
+            self._reached[key] = {}
+            for other, points in self._curves.items():
+                _enter(self._reached[key], *key, other, points)
+        others = np.array([goals for other, goals in self._reached[key].items() if other != number])
+        if len(others) < self._settings.minimum:
+            return False
+        dominate = (others <= here.goals).all(axis=1) & (others < here.goals).any(axis=1)
+        return bool(dominate.sum() >= (len(others) + 1) / self._settings.factor)
 
 
-def _last_up_to(share: float, points: Sequence[Point]) -> Point | None:
+def _enter(reached: dict[int, list[float]], share: float, low_rank: bool, number: int, points: list[Point]) -> None:
+    """Add a trial that has come as far as `share`, if it can be compared there."""
+    if not points or points[-1].share < share - CLOSE:
+        return
     count = bisect_right(points, share + CLOSE, key=lambda point: point.share)
-    return points[count - 1] if count else None
+    if count and points[count - 1].settled and points[count - 1].low_rank == low_rank:
+        reached[number] = points[count - 1].goals

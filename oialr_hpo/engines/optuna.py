@@ -26,6 +26,8 @@ def run(search: Search, jobs: int, stop: StopRequest) -> None:
     threads = threads_per_worker(jobs)
     workers = [Worker(search, index, index, threads, stops) for index in range(jobs)]
     try:
+        for worker in workers:
+            worker.wait_until_ready()
         while _assign(workers, desk, proposer):
             busy = {worker.connection: worker for worker in workers if worker.trial}
             wait(list(busy), POLL_SECONDS)

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ from oialr_hpo.engines.early_stopping import Point
 from oialr_hpo.engines.mpi import local_rank, wait_for_all
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.space import Space
 from oialr_hpo.trial import Role, Trial
 
@@ -63,25 +65,41 @@ def run(search: Search, stop: StopRequest) -> None:
     else:
         earlier = comm.bcast(None)
         desk = RemoteDesk(stop)
-    island = Island(search, earlier)
     place, sharing = local_rank()
     worker = Worker(search, comm.rank, place, threads_per_worker(sharing), desk.stops)
     try:
+        experiment, space = search.experiment, search.experiment.space
+        island = Island(space, experiment, search.run.path, sessions_seed=experiment.seed + len(earlier))
+        for known in filter(_breeds, earlier):
+            island.remember(_evaluated(known, experiment, samplers.individual_of(space, known)))
+        worker.wait_until_ready()
         while ticket := desk.next():
             settings, individual = ticket.settings, None
             if settings is None:
                 individual = island.propose()
-                settings = island.space.decode(individual)
+                settings = space.decode(individual)
             worker.start(ticket, settings)
             while not (trial := worker.poll(desk.POLL_SECONDS)):
                 desk.serve()
                 if desk.stopping or search.interrupts_now:
                     worker.interrupt(desk.cut_off)
-            island.tell(trial, individual)
+            if _breeds(trial):
+                individual = individual or samplers.individual_of(space, trial)
+                island.tell(_evaluated(trial, experiment, individual))
             desk.ended(trial)
+        desk.close()
     finally:
         worker.close()
-    desk.close()
+
+
+def _breeds(trial: Trial) -> bool:
+    """Whether the sampler is to learn of a trial."""
+    return trial.finished and trial.role is not Role.DENSE
+
+
+def _evaluated(trial: Trial, experiment: Experiment, individual: Individual) -> Individual:
+    individual.loss = samplers.loss(trial, experiment)
+    return individual
 
 
 def _outline(trial: Trial) -> Trial:
@@ -158,7 +176,7 @@ class LocalDesk:
 class RemoteDesk:
     """The desk as the other ranks use it; see `LocalDesk`."""
 
-    POLL_SECONDS = 0.02
+    POLL_SECONDS = 0.2  # between looks at signals; the own trial's messages are heard at once
 
     def __init__(self, stop: StopRequest):
         self._stop = stop
@@ -219,34 +237,39 @@ class Island(Pollinator):
     Individuals have one gene in [0, 1] per searched setting; `Space` alone turns them into settings.
     """
 
-    def __init__(self, search: Search, earlier: list[Trial]):
+    def __init__(self, space: Space, experiment: Experiment, directory: Path, sessions_seed: int):
+        """All ranks of COMM_WORLD together.
+
+        Args:
+            space: what is searched.
+            experiment: whose sampler, islands, budget and number of goals count.
+            directory: any that exists; Propulate wants one for checkpoints, which are not written.
+            sessions_seed: of the proposals; another one for every session of a search.
+        """
         comm = MPI.COMM_WORLD
         logging.getLogger("propulate").setLevel(logging.WARNING)
-        self.space: Space = search.experiment.space
-        knobs = search.experiment.islands
+        knobs = experiment.islands
         count = min(knobs.count or max(1, comm.size // ISLAND_SIZE), comm.size)
-        self._experiment = search.experiment
         index = comm.rank * count // comm.size
         members = [[rank for rank in range(comm.size) if rank * count // comm.size == i] for i in range(count)]
-        rng = random.Random(f"{search.experiment.seed} {len(earlier)} {comm.rank}")
         topology = np.ones((count, count), dtype=int) - np.eye(count, dtype=int)
         super().__init__(
             loss_fn=lambda individual: 0.0,
             propagator=samplers.make_propagator(
-                search.experiment.sampler,
-                self.space,
+                experiment.sampler,
+                space,
                 rank=members[index].index(comm.rank),
                 workers=len(members[index]),
-                trials=search.experiment.trials // count,
-                seed=search.experiment.seed + 1000 * index + len(earlier),
-                goals=len(search.experiment.score.metrics),
+                trials=experiment.trials // count,
+                seed=sessions_seed + 1000 * index,
+                goals=len(experiment.score.metrics),
             ),
-            rng=rng,
+            rng=random.Random(f"{sessions_seed} {comm.rank}"),
             island_idx=index,
             island_comm=comm.Split(color=index, key=comm.rank),
             propulate_comm=comm.Dup(),
             generations=-1,
-            checkpoint_path=search.run.path,
+            checkpoint_path=directory,
             migration_topology=topology,
             migration_prob=knobs.migration / len(members[index]) if count > 1 else 0.0,
             emigration_propagator=SelectMin,
@@ -254,23 +277,24 @@ class Island(Pollinator):
             island_displs=np.array([ranks[0] for ranks in members]),
             island_counts=np.array([len(ranks) for ranks in members]),
         )
-        for trial in earlier:
-            if trial.finished and trial.role is not Role.DENSE:
-                self.population.append(self._individual(trial))
 
     def propose(self) -> Individual:
         self.receive()
         return self._breed()
 
-    def tell(self, trial: Trial, individual: Individual | None) -> None:
-        """Add a finished trial to the population of the island, and now and then send some to the others."""
-        if trial.role is Role.DENSE or not trial.finished:
-            return
-        individual = individual or self._individual(trial)
-        individual.loss = samplers.loss(trial, self._experiment)
-        individual.evalperiod = trial.seconds
-        individual.evaltime = trial.started + trial.seconds
+    def remember(self, individual: Individual) -> None:
+        """Add an evaluated individual to this rank's view of the population."""
+        if individual.generation < 0:  # not bred here: given, or of an earlier session
+            individual.generation = self.generation
+            individual.rank = individual.current = self.island_comm.rank
+            individual.island = self.island_idx
+            individual.migration_steps = 0
+            individual.migration_history = str(self.island_idx)
         self.population.append(individual)
+
+    def tell(self, individual: Individual) -> None:
+        """Add an evaluated individual to the population of the island, and now and then send some to the others."""
+        self.remember(individual)
         for rank in range(self.island_comm.size):
             if rank != self.island_comm.rank:
                 self.island_comm.send(individual, dest=rank, tag=INDIVIDUAL_TAG)
@@ -284,14 +308,3 @@ class Island(Pollinator):
         if self.migration_prob > 0:
             self._receive_immigrants()
             self._deactivate_replaced_individuals()
-
-    def _individual(self, trial: Trial) -> Individual:
-        """A trial whose settings were given, or that an earlier session ran, as a member of the population."""
-        individual = samplers.individual_of(self.space, trial)
-        individual.loss = samplers.loss(trial, self._experiment)
-        individual.generation = self.generation
-        individual.rank = individual.current = self.island_comm.rank
-        individual.island = self.island_idx
-        individual.migration_steps = 0
-        individual.migration_history = str(self.island_idx)
-        return individual

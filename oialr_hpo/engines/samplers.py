@@ -10,6 +10,7 @@ import importlib.util
 import math
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, get_args
@@ -182,6 +183,8 @@ class Evolution:
         self._tried: set[bytes] = set()
         self._known: dict[int, Any] = {}
         self._model = GaussianProcess(self._geometry.owner)
+        # While the first trials run: the import takes as long as hundreds of proposals.
+        threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True).start()
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
         return individual(self._space, self._genes(individuals, pending))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
@@ -71,11 +72,17 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.log = self.search.run.log(self.index)
+        self._spawn()
+
+    def wait_until_ready(self) -> None:
+        """Wait for the child to be up; from then on the worker's time counts as held."""
+        with suppress(EOFError, ConnectionResetError):  # its death is the first trial's failure
+            self.connection.recv()
         self.log.worker("open")
 
     def start(self, ticket: Ticket, settings: dict[str, Value]) -> None:
-        """Begin a trial with these searched settings; the child is started, or restarted, if there is none."""
-        if self._child is None:
+        """Begin a trial with these searched settings; a child that died or was killed is replaced."""
+        if self._child is None or self._child.poll() is not None:
             self._spawn()
         experiment = self.search.experiment.with_settings(settings)
         if ticket.role is Role.DENSE:
@@ -101,7 +108,8 @@ class Worker:
             "data_dir": self.search.data_dir,
             "checkpoint": self.search.run.checkpoint(ticket.number),
         }
-        self.connection.send(Job(self.search.objective, experiment.fixed().dump(), arguments))
+        with suppress(BrokenPipeError):  # `poll` tells how the child died
+            self.connection.send(Job(self.search.objective, experiment.fixed().dump(), arguments))
 
     def interrupt(self, cut_off: float | None) -> None:
         """Stop the trial at its next epoch, with a checkpoint; at the time `cut_off`, without."""
@@ -116,6 +124,9 @@ class Worker:
             kind, *content = self.connection.recv()
         except (EOFError, ConnectionResetError):
             return self._end(State.FAILED, self._death())
+        if kind == "ready":  # a replaced child's; the first one's was waited for
+            self._began = time.monotonic()
+            return None
         if kind == "end":
             return self._finish(*content)
         self.trial.add(content[0])

@@ -25,7 +25,7 @@ search.run("vit_digits", changes=changes, out=Path(out), objective=objective, re
 def mpirun(ranks: int, *command: str) -> "subprocess.CompletedProcess[str]":
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [str(MPIRUN), "-n", str(ranks), sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=120
+        [str(MPIRUN), "-n", str(ranks), sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=300
     )
 
 

@@ -245,7 +245,7 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     """
     path = find(name)
     where = path.name
-    content = _read(path)
+    content = read(path)
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
@@ -259,7 +259,7 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     return experiment
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The content of a file, laid over that of the file beside it that it `extends`."""
     content = parse_yaml(path.read_text(encoding="utf-8"), path.name)
     if not isinstance(content, dict):
@@ -270,7 +270,7 @@ def _read(path: Path) -> dict[str, Any]:
     beside = path.parent / str(extended)
     if not beside.is_file() or beside.resolve() == path.resolve():
         raise ExperimentError(f"{path.name}: extends: no other file {extended} beside it")
-    return _overlay(_read(beside), content)
+    return _overlay(read(beside), content)
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
+from oialr_hpo.warm_start import with_starts
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: not a failure, try again
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             engine=options.engine,
             jobs=options.jobs,
             resume=options.resume,
+            start_from=options.start_from,
             data_dir=options.data_dir,
             stage_dir=options.stage_dir,
         )
@@ -79,6 +81,7 @@ def run(
     engine: Literal["propulate", "optuna"] | None = None,
     jobs: int = 1,
     resume: bool = False,
+    start_from: Iterable[Path] = (),
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
     objective: str = "oialr_hpo.objective:evaluate",
@@ -92,6 +95,7 @@ def run(
         engine: `propulate` (two MPI ranks or more) or `optuna` (one process); by default what fits.
         jobs: worker processes of the Optuna engine.
         resume: go on with the search that `out` holds.
+        start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
@@ -110,7 +114,7 @@ def run(
 
     def check() -> Experiment:
         checked = experiments.load(experiment, changes) if isinstance(experiment, str) else experiment
-        checked = with_sampler(checked, engine)
+        checked = with_sampler(with_starts(checked, start_from), engine)
         prepare_data = experiments.find_data if stage_dir else experiments.prepare_data
         prepare_data(checked, data_dir)
         return checked
@@ -207,6 +211,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: evolution over MPI, else tpe")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE|RUN",
+        help="try first what an exported .yaml says, or the best of another run",
+    )
     parser.add_argument("--seed", type=int, metavar="S")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
     add_data_dir(parser)

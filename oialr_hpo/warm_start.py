@@ -1,0 +1,70 @@
+"""Settings that worked elsewhere as the first trials of a search."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.space import SpaceError
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, best, pareto_front
+
+
+def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:
+    """The experiment with the settings of each source among its starts, before those of its file.
+
+    Of each source only the settings that are searched here are taken; what it does not name keeps the value of this
+    experiment's file.
+
+    Args:
+        experiment: to be searched.
+        sources: YAML files, as exported or with only some settings, and run directories, whose best trial (with
+            several goals, whose Pareto front) is taken.
+
+    Raises:
+        ExperimentError: a setting lies outside the search space, a source names none of the searched settings, or has
+            no best trial.
+    """
+    starts: list[dict[str, Any]] = []
+    for source in sources:
+        for settings in _best_of(source) if source.is_dir() else [_read(source)]:
+            start = {key: settings[key] for key in experiment.search if key in settings}
+            if not start:
+                searched = ", ".join(experiment.search)
+                raise ExperimentError(f"--start-from {source}: it sets nothing that is searched here: {searched}")
+            _check(experiment, start, source)
+            starts.append(start)
+    return experiment.model_copy(update={"start_from": [*starts, *experiment.start_from]})
+
+
+def _read(source: Path) -> dict[str, Any]:
+    """The settings of a YAML file by dotted key."""
+    if not source.is_file():
+        raise ExperimentError(f"--start-from {source}: no such file or run directory")
+    try:
+        return experiments.flatten(experiments.read(source))
+    except UnicodeDecodeError:
+        raise ExperimentError(f"--start-from {source}: not a YAML file, such as export writes") from None
+
+
+def _best_of(source: Path) -> list[dict[str, Any]]:
+    """The settings of the best trials of a run, by dotted key."""
+    try:
+        run = RunDirectory.open(source)
+    except RunDirectoryError as error:
+        raise ExperimentError(f"--start-from {error}") from None
+    trials, tried = run.trials(), run.experiment
+    winners = best(trials) if len(tried.score.metrics) == 1 else pareto_front(trials)
+    if not winners:
+        raise ExperimentError(f"--start-from {source}: no trial there is complete and keeps the constraints")
+    return [experiments.flatten(tried.with_settings(trial.settings).dump()) for trial in winners]
+
+
+def _check(experiment: Experiment, start: dict[str, Any], source: Path) -> None:
+    for key, value in start.items():
+        try:
+            experiment.space.parameters[key].check(value)
+        except SpaceError as error:
+            raise ExperimentError(
+                f"--start-from {source}: {key}: {error}; change it there, or the range: --set 'search.{key}=...'"
+            ) from None

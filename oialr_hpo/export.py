@@ -61,7 +61,7 @@ def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
     experiment, environment = run.experiment, run.environment
     return {
         "score": trial.score,
-        "metrics": {name: value for name, value in trial.metrics.items() if name != "ranks"},
+        "metrics": {name: value for name, value in trial.metrics.items() if not isinstance(value, dict)},
         "ranks": trial.metrics.get("ranks", {}),
         "split": "validation",
         "trial": trial.number,

@@ -17,6 +17,12 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
 
 
+def trade_off(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """The higher the cutoff, the smaller the network and the larger the error."""
+    cutoff = experiment.oialr.cutoff
+    yield {"error": cutoff + abs(experiment.oialr.delay - 0.3), "trainable_percent": 1 / cutoff}
+
+
 def hazards(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
     """A bowl in which a third of the trials end badly, each in another way."""
     yield {"epoch": 1, "error": 0.5, "trainable_percent": 10.0}

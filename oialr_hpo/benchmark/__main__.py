@@ -1,4 +1,4 @@
-"""`python -m oialr_hpo.benchmark {layers,step,moments,search} ...`: runs the module of that name."""
+"""`python -m oialr_hpo.benchmark {layers,step,moments,search,stopping} ...`: runs the module of that name."""
 
 import os
 import sys
@@ -7,8 +7,10 @@ from importlib import import_module
 NAMES = {
     "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
     "step": "a whole training step of the mini ViT or VGG16 over ranks: dense, rebuilt W, ours",
+    "run": "a whole run of the mini ViT against dense training, wall time",
     "moments": "what becomes of Adam's second moments when the basis of a weight changes",
-    "search": "how fast the samplers find good settings",
+    "search": "how fast the samplers find good settings; under mpirun, also how busy the ranks are",
+    "stopping": "what early stopping would have saved in finished searches, and cost",
 }
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from oialr_hpo import search
 from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
+from tests.engines.test_nothing_is_lost import running
+from tests.engines.test_propulate import MPIRUN, SCRIPT, needs_mpi
 from tests.engines.test_search import run
 
 ROOT = Path(__file__).parents[2]
@@ -22,11 +24,11 @@ def command(out: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "oialr_hpo.search", "vit_digits", "--out", str(out), *changes, *options]
 
 
-def wait_for_epoch(out: Path) -> None:
+def wait_for_epoch(out: Path) -> bool:
     """Until some trial has reported an epoch."""
     for _ in range(1200):
         if any('"event": "epoch"' in file.read_text() for file in (out / "trials").glob("rank-*.jsonl")):
-            return
+            return True
         time.sleep(0.1)
     raise AssertionError("no epoch in two minutes")
 
@@ -61,6 +63,28 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(tmp_path: Pa
     for trial in RunDirectory.open(out).trials():
         assert [record["epoch"] for record in trial.epochs] == list(range(1, len(trial.epochs) + 1))
         assert len(trial.epochs) >= reached[trial.number]
+
+
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    changes = ["training.epochs=400", "model.arguments.depth=1", "data.train_images=320", "trials=20"]
+    objective = "oialr_hpo.objective:evaluate"
+    searching = subprocess.Popen(
+        [str(MPIRUN), "-n", "3", sys.executable, "-c", SCRIPT, str(out), objective, "", *changes]
+    )
+    while not all(wait_for_epoch(out) and epochs_of(out, worker) for worker in range(3)):
+        time.sleep(0.1)
+    rank = running(out)[-1]
+    os.kill(rank, number)
+    searching.wait(timeout=60)
+    assert [trial.state for trial in RunDirectory.open(out).trials()] == [State.INTERRUPTED] * 3
+    assert len(list((out / "checkpoints").iterdir())) == 3
+
+
+def epochs_of(out: Path, worker: int) -> int:
+    return sum(len(trial.epochs) for trial in RunDirectory.open(out).trials() if trial.worker == worker)
 
 
 def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Searches in one process, through the public door, with real workers and objectives without a network."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oialr_hpo import search
+from oialr_hpo import export, search
 from oialr_hpo.experiment import load
 from oialr_hpo.status import status, summary
 from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State
@@ -92,6 +93,35 @@ def test_status_in_json_is_what_programs_expect(tmp_path: Path) -> None:
     assert content["best"]["score"] == min(t.score for t in finished.trials() if t.role is not Role.DENSE)  # type: ignore[type-var]
     assert set(content["best"]["settings"]) == set(finished.experiment.search)
     assert 0 < content["utilization"] <= 1
+
+
+def test_status_as_a_table_has_a_row_per_trial_of_every_state(tmp_path: Path) -> None:
+    finished = run(tmp_path, "trials=20", objective="tests.objectives:hazards")
+    printed = subprocess.run(
+        [sys.executable, "-m", "oialr_hpo.status", str(tmp_path), "--csv"], capture_output=True, text=True, check=True
+    )
+    rows = list(csv.DictReader(printed.stdout.splitlines()))
+    for row, trial in zip(rows, finished.trials(), strict=True):
+        assert (int(row["number"]), row["role"], row["state"]) == (trial.number, trial.role.value, trial.state.value)
+        assert row["reason"] == (trial.reason or "") and row["score"] == (
+            "" if trial.score is None else str(trial.score)
+        )
+        assert {key: row[key] for key in trial.settings} == {key: str(value) for key, value in trial.settings.items()}
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+def test_two_goals_give_a_pareto_front_that_is_exported(tmp_path: Path, sampler: str) -> None:
+    changes = ["score.minimize=[error, trainable_percent]", f"sampler.name={sampler}", "trials=40"]
+    finished = run(tmp_path / "run", *changes, objective="tests.objectives:trade_off")
+    front = status(finished)["pareto_front"]
+    errors, sizes = zip(*(winner["scores"] for winner in front), strict=True)
+    assert len(front) > 2 and list(errors) == sorted(errors) and list(sizes) == sorted(sizes, reverse=True)
+    for trial in finished.trials():
+        beaten = any(a <= trial.scores[0] and b <= trial.scores[1] for a, b in zip(errors, sizes, strict=True))
+        assert trial.role is Role.DENSE or beaten
+    export.main([str(tmp_path / "run"), "--pareto", "--out", str(tmp_path / "out")])
+    exported = [load(str(path)).oialr.cutoff for path in (tmp_path / "out").iterdir()]
+    assert sorted(exported) == sorted(winner["settings"]["oialr.cutoff"] for winner in front)
 
 
 @pytest.mark.parametrize(

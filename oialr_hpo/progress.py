@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from oialr_hpo.trial import Role, State, Trial, best
@@ -13,18 +14,31 @@ class Progress:
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial]):
         self._total, self._workers = total, workers
         self._best = best(earlier)
-        self._done = self._earlier = len(earlier)
+        self._durations = [trial.seconds for trial in earlier]
         self._started = time.time()
 
     def ended(self, trial: Trial) -> None:
         self._best = best([*self._best, trial])
-        self._done += trial.finished
+        self._durations += [trial.seconds] if trial.finished else []
+        done = len(self._durations)
         best_so_far = f"best {_scores(self._best[0])} (#{self._best[0].number})" if self._best else "no best yet"
-        elapsed = time.time() - self._started
-        left = elapsed / max(self._done - self._earlier, 1) * (self._total - self._done)
-        counter = f"[{self._done:{len(str(self._total))}}/{self._total}]"
-        times = f"{clock(elapsed)} gone, about {clock(left)} left"
+        counter = f"[{done:{len(str(self._total))}}/{self._total}]"
+        times = f"{clock(time.time() - self._started)} gone"
+        if left := time_left(self._durations, self._total, self._workers):
+            times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
+
+
+def time_left(durations: Sequence[float], total: int, workers: int) -> float | None:
+    """Seconds until `total` trials are through, where these have ended and all workers are busy; None where over.
+
+    A running trial is taken to be half done, the others to take as long as those that ended.
+    """
+    remaining = total - len(durations)
+    if remaining <= 0 or not durations:
+        return None
+    busy = min(workers, remaining)
+    return fmean(durations) * (remaining - busy / 2) / busy
 
 
 def describe(trial: Trial) -> str:

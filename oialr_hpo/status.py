@@ -4,13 +4,14 @@ import argparse
 import csv
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.progress import clock, table
+from oialr_hpo.progress import clock, describe, table, time_left
 from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best, pareto_front
 
 # What the training loop notes beside the metrics.
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--csv", action="store_true", help="one row per trial")
+    parser.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
     options = parser.parse_args(arguments)
     try:
         run = RunDirectory.open(options.run)
@@ -29,12 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     try:
-        if options.csv:
+        if options.watch:
+            watch(run, sys.stdout)
+        elif options.csv:
             write_csv(run, sys.stdout)
         else:
             print(json.dumps(status(run), indent=2) if options.json else summary(run))
     except BrokenPipeError:  # `| head`
         sys.stderr.close()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def status(run: RunDirectory) -> dict[str, Any]:
@@ -88,11 +94,9 @@ def _is_number(value: Any) -> bool:
 
 def summary(run: RunDirectory, top: int = 3) -> str:
     """The same for people: the best trials beside the untuned settings and the dense model."""
-    trials, usage, experiment = run.trials(), run.usage(), run.experiment
+    trials, experiment = run.trials(), run.experiment
     states = Counter(trial.state for trial in trials)
-    counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state]) or "none started"
-    used = "" if usage.utilization is None else f", {usage.utilization:.0%} of worker time spent training"
-    lines = [f"{run.path}: {counts} of {experiment.trials} trials in {clock(usage.elapsed)}{used}"]
+    lines = [headline(run, trials)]
     reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
     lines += [f"  failed {count} x: {reason}" for reason, count in reasons.most_common()]
 
@@ -112,6 +116,58 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     elif states[State.COMPLETE] and not winners:
         lines += ["", "no trial meets the constraints yet"]
     return "\n".join(lines)
+
+
+def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
+    """How far a search is, in a line."""
+    usage, total = run.usage(), run.experiment.trials
+    states = Counter(trial.state for trial in trials)
+    counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state]) or "none started"
+    used = "" if usage.utilization is None else f", {usage.utilization:.0%} of worker time spent training"
+    ended = [trial.seconds for trial in trials if trial.finished]
+    left = time_left(ended, total, run.environment["workers"]) if states[State.RUNNING] else None
+    times = clock(usage.elapsed) + (f", about {clock(left)} left" if left else "")
+    return f"{run.path}: {counts} of {total} trials in {times}{used}"
+
+
+def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
+    """Show how a search stands until all its workers have closed their trial files.
+
+    On a terminal the screen is drawn anew every so many seconds. Elsewhere, in a log file, a line is written for every
+    trial that ended.
+    """
+    seen: set[int] = set()
+    while True:
+        trials, over = run.trials(), run.closed()
+        if file.isatty():
+            file.write(f"\x1b[H\x1b[2J{summary(run)}\n\n{running(run, trials)}\n")
+        else:
+            for trial in trials:
+                if trial.finished and trial.number not in seen:
+                    seen.add(trial.number)
+                    file.write(f"[{len(seen)}/{run.experiment.trials}] {describe(trial)}\n")
+            if over:
+                file.write(f"\n{summary(run)}\n")
+        file.flush()
+        if over:
+            return
+        time.sleep(every)
+
+
+def running(run: RunDirectory, trials: Sequence[Trial]) -> str:
+    """The trials that are being trained, with the scores of their last epochs."""
+    experiment = run.experiment
+    metrics = dict.fromkeys((*experiment.score.metrics, "trainable_percent"))
+    rows: list[list[Any]] = []
+    for trial in trials:
+        if trial.state is State.RUNNING:
+            last = trial.epochs[-1] if trial.epochs else {}
+            shown = [last.get(name) for name in metrics]
+            epoch = f"{last.get('epoch', 0)}/{experiment.epochs(trial.settings)}"
+            rows.append(
+                [trial.number, trial.role.value, trial.worker, epoch, *shown, clock(time.time() - trial.started)]
+            )
+    return table(["running", "", "rank", "epoch", *metrics, "for"], rows) if rows else ""
 
 
 def many_goals(run: RunDirectory) -> bool:

@@ -432,6 +432,11 @@ class RunDirectory:
                 previous = event["time"]
         return found
 
+    def closed(self) -> bool:
+        """Whether every worker has closed its file: the search has ended, for now."""
+        last = [next(reversed(list(_read(file))), {"event": None})["event"] for file in self._files()]
+        return bool(last) and all(event == "close" for event in last)
+
     def usage(self) -> "Usage":
         """How the time of the workers was used, up to the last event."""
         spans = self.spans()

@@ -148,7 +148,7 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"
         return
     records = trial.epochs[-1:] if tested else trial.epochs
-    scores = [goals(record, experiment.score) for record in records]
+    scores = [_goals_if_measured(record, experiment.score) for record in records]
     best = min(range(len(scores)), key=lambda i: scores[i] if _finite_all(scores[i]) else [math.inf])
     chosen = best if experiment.score.epoch == "best" else len(scores) - 1
     trial.metrics, trial.best_epoch = records[chosen], records[best]
@@ -158,6 +158,14 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
         return
     trial.state, trial.scores = State.COMPLETE, scores[chosen]
     trial.violation = violation(trial.metrics, experiment.constraints)
+
+
+def _goals_if_measured(record: Mapping[str, Any], settings: Score) -> list[float]:
+    """The scores of an epoch; NaN where it was not measured, as an objective may do now and then only."""
+    try:
+        return goals(record, settings)
+    except (KeyError, TypeError):
+        return [math.nan] * len(settings.metrics)
 
 
 def _finite_all(scores: Iterable[float]) -> bool:

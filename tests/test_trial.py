@@ -71,6 +71,13 @@ def test_a_metric_that_does_not_exist_names_those_that_do(experiment: Experiment
     assert trial.reason == "no metric 'accuracy' to score; known: error, trainable_percent, epoch"
 
 
+def test_an_epoch_without_the_metric_is_not_the_best(experiment: Experiment) -> None:
+    trial = make(0, 0.1)
+    del trial.epochs[0]["error"]
+    judge(trial, experiment)
+    assert trial.state is State.COMPLETE and trial.scores == [0.1] and trial.best_epoch == trial.epochs[1]
+
+
 def test_the_files_give_the_trials_again(tmp_path: Path, experiment: Experiment) -> None:
     run = RunDirectory.create(tmp_path / "run", experiment, ENVIRONMENT, resume=False)
     written = [make(number, 0.1 * number) for number in range(4)]

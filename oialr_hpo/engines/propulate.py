@@ -42,8 +42,10 @@ def _load_on_first_use(name: str) -> None:
     vars(stand_in)["__getattr__"] = load
 
 
-# Only Propulate's surrogates, unused here, need GPy; it would be two thirds of the start-up time.
+# Of Propulate only its surrogates and its checks between generations, both unused here, need these two; they would be
+# most of the start-up time.
 _load_on_first_use("GPy")
+_load_on_first_use("deepdiff")
 
 from propulate import Pollinator  # noqa: E402
 from propulate._globals import INDIVIDUAL_TAG  # noqa: E402

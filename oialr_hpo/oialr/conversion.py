@@ -178,7 +178,7 @@ def convert(
     `group` get identical bits.
     """
     planned = [layer for layer in layers if not layer.reason]
-    _unfuse(model, planned)
+    unfuse(model, planned)
     factors = {}
     for layer in planned:
         weight = model.get_submodule(layer.name).get_parameter("weight")
@@ -199,7 +199,7 @@ def reshape(
 ) -> dict[str, list[LowRank]]:
     """Gives a dense network the shapes of one with these ranks; the values are zeros, to be loaded."""
     planned = [layer for layer in layers if layer.name in ranks]
-    _unfuse(model, planned)
+    unfuse(model, planned)
     modules = {}
     for layer in planned:
         weight = model.get_submodule(layer.name).get_parameter("weight")
@@ -216,12 +216,12 @@ def empty_factors(like: Tensor, shape: tuple[int, int], rank: int) -> tuple[Tens
     return zeros(m, rank, dtype=master), zeros(rank, rank), zeros(rank, n, dtype=master)
 
 
-def _unfuse(model: nn.Module, layers: Iterable[Layer]) -> None:
+def unfuse(model: nn.Module, layers: Iterable[Layer]) -> None:
     """Makes layers of the projections inside `nn.MultiheadAttention` wherever one of them is in `layers`."""
     for parent in {name.rpartition(".")[0] for layer in layers for name in layer.users}:
         attention = model.get_submodule(parent)
         if isinstance(attention, nn.MultiheadAttention):
-            _swap(model, attention, Attention(attention))
+            swap(model, attention, Attention(attention))
 
 
 def _replace(model: nn.Module, layer: Layer, u: Tensor, sigma: Tensor, vt: Tensor) -> list[LowRank]:
@@ -232,7 +232,7 @@ def _replace(model: nn.Module, layer: Layer, u: Tensor, sigma: Tensor, vt: Tenso
         dense: Any = model.get_submodule(name)
         kind: Any = LowRankLinear if isinstance(dense, nn.Linear) else LowRankConv
         modules.append(kind(dense, *factors))
-        _swap(model, dense, modules[-1])
+        swap(model, dense, modules[-1])
     layer.rank = len(sigma)
     return modules
 
@@ -241,7 +241,7 @@ def frozen(tensor: Tensor) -> Parameter:
     return Parameter(tensor.contiguous(), requires_grad=False)
 
 
-def _swap(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def swap(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` is registered, with its forward and backward hooks."""
     for name, value in vars(old).items():
         if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")) and "state_dict" not in name:
@@ -263,8 +263,8 @@ def merge(model: nn.Module) -> nn.Module:
         if layer.sigma not in merged:
             matrices = [layer.weight] if dense else [layer.vt, layer.u @ layer.sigma.to(layer.u.dtype)]
             merged[layer.sigma] = [Parameter(matrix.to(dtype)) for matrix in matrices]
-        build = _dense_layer if dense else _thin_layer
-        _swap(model, layer, build(layer, *merged[layer.sigma]))
+        build = dense_layer if dense else thin_layer
+        swap(model, layer, build(layer, *merged[layer.sigma]))
     return model
 
 
@@ -285,7 +285,7 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
     )
     for name, attention in list(model.named_modules()):
         if isinstance(attention, nn.MultiheadAttention) and f"{name}.in_proj_weight" not in state:
-            _swap(model, attention, Attention(attention))
+            swap(model, attention, Attention(attention))
     reshape(model, layers, ranks)
     for layer in layers:
         if layer.name in thin:
@@ -293,12 +293,12 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
             up, _, down = map(Parameter, empty_factors(weight, layer.shape, thin[layer.name]))
             for name in layer.users:
                 dense = model.get_submodule(name)
-                _swap(model, dense, _thin_layer(dense, down, up))
+                swap(model, dense, thin_layer(dense, down, up))
     model.load_state_dict(state)
     return model
 
 
-def _dense_layer(like: Any, weight: Parameter) -> nn.Module:
+def dense_layer(like: Any, weight: Parameter) -> nn.Module:
     """A plain layer with the geometry and the bias of `like` (dense or low-rank) and another weight."""
     layer: Any = linear_from(weight, None)
     if hasattr(like, "kernel_size"):
@@ -318,7 +318,7 @@ def _dense_layer(like: Any, weight: Parameter) -> nn.Module:
     return layer.train(like.training)
 
 
-def _thin_layer(like: Any, down: Parameter, up: Parameter) -> Thin:
+def thin_layer(like: Any, down: Parameter, up: Parameter) -> Thin:
     """V^T in the geometry of `like`, then U Sigma with its bias."""
     bias = like.bias
     first: Any
@@ -327,7 +327,7 @@ def _thin_layer(like: Any, down: Parameter, up: Parameter) -> Thin:
         first, second = linear_from(down, None), linear_from(up, bias)
     else:
         kernel, ones = like.kernel_size, (1,) * len(like.kernel_size)
-        first = _dense_layer(like, Parameter(down.view(len(down), like.in_channels, *kernel)))
+        first = dense_layer(like, Parameter(down.view(len(down), like.in_channels, *kernel)))
         first.bias = None
         second = type(first)(len(down), len(up), 1, bias=False, device="meta")
         second.weight, second.bias = Parameter(up.view(*up.shape, *ones)), bias

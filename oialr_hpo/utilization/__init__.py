@@ -1,0 +1,9 @@
+"""How much of each layer's space the data use: utilized rank, and networks cut down to it.
+
+The method of "Revealing the Utilized Rank of Subspaces of Learning in Neural Networks", arXiv:2407.04797.
+"""
+
+from oialr_hpo.utilization.accuracy import Accuracy
+from oialr_hpo.utilization.search import LayerUtilization, Utilization, analyse
+
+__all__ = ["Accuracy", "LayerUtilization", "Utilization", "analyse"]

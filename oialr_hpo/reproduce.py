@@ -1,0 +1,243 @@
+"""`python -m oialr_hpo.reproduce table3`: a table of the OIALR paper, measured again, with a tuned dense baseline.
+
+Of every experiment two searches are run with the same budget, one for OIALR's settings and the schedule, one for the
+dense network's schedule and weight decay; then dense, untuned and both tuned networks are trained with fresh seeds and
+tested once each. Everything lies in run directories, so that the same command goes on where it was interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo import search
+from oialr_hpo.comparison import METHODS, Comparison, Measured, published, write
+from oialr_hpo.engines import launchers
+from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.export import export
+from oialr_hpo.objective import evaluate
+from oialr_hpo.search import INTERRUPTED, ImpossibleChoice
+from oialr_hpo.tasks import DataError
+from oialr_hpo.trial import RunDirectory, RunDirectoryError, best
+
+T = TypeVar("T")
+SEEDS = (1000, 1001, 1002)
+"""Far from those of a search, which count up from the experiment's own."""
+DENSE_SETTINGS = ("schedule.", "training.weight_decay")
+"""What is searched for the dense network."""
+
+
+class Interrupted(Exception):
+    """A search or a training was stopped before its end."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.reproduce", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "name", metavar="NAME", help="table3 (mini ViT, CIFAR-10), table4 (Autoformer, ETTm2), or any experiment"
+    )
+    parser.add_argument(
+        "--budget", type=_share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="which rows (default: all)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the files")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/reproduce/NAME")
+    search.add_data_dir(parser)
+    options = parser.parse_args(arguments)
+    out = options.out or Path("runs/reproduce") / Path(options.name).stem
+    try:
+        comparisons = [
+            Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
+            for name in published(options.name).experiments
+        ]
+        interrupted = False
+        for comparison in comparisons:
+            runner = Runner(comparison, out / comparison.name, options.seeds, options.jobs, options.data_dir)
+            try:
+                for method in options.methods:
+                    comparison.rows[method] = runner.measure(method)
+                    _on_first_rank(lambda: write(options.name, comparisons, out))
+            except Interrupted:
+                interrupted = True
+                break
+        text = _on_first_rank(lambda: write(options.name, comparisons, out))
+    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
+        if launchers.rank() == 0:
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if launchers.rank() == 0:
+        print(f"\n{text}\n{out / 'table.md'}, .csv and .json")
+        if interrupted:
+            print("interrupted; the same command goes on", file=sys.stderr)
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share in (0, 1]")
+    return share
+
+
+def load(name: str, changes: Iterable[str]) -> Experiment:
+    """An experiment that can be compared.
+
+    Raises:
+        ExperimentError: it has several goals: there is no best trial to compare.
+    """
+    loaded = experiments.load(name, changes)
+    if len(loaded.score.metrics) > 1:
+        raise ExperimentError(f"{name}: score.minimize names several goals, of which no trial is the best; name one")
+    return loaded
+
+
+def shorten(experiment: Experiment, budget: float) -> Experiment:
+    """The experiment with this share of its epochs and trials; durations that are fractions shrink with it."""
+    epochs = max(1, round(budget * experiment.training.epochs))
+    trials = max(len(experiment.start_from) + 1, round(budget * experiment.trials))
+    if budget == 1:
+        return experiment
+    return experiment.with_settings({"training.epochs": epochs}).model_copy(update={"trials": trials})
+
+
+def for_oialr(experiment: Experiment) -> Experiment:
+    """The search for OIALR's settings."""
+    return experiment.model_copy(update={"dense_baseline": False})
+
+
+def for_dense(experiment: Experiment) -> Experiment:
+    """The search for the dense network's settings, with the same budget."""
+    searched = {key: spec for key, spec in experiment.search.items() if key.startswith(DENSE_SETTINGS)}
+    starts = [{key: value for key, value in start.items() if key in searched} for start in experiment.start_from]
+    unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
+    of_search = {"search": searched, "start_from": unique, "dense_baseline": False, "constraints": {}}
+    return experiment.with_settings({"method": "dense"}).model_copy(update=of_search)
+
+
+def repeated(experiment: Experiment, seeds: Sequence[int]) -> Experiment:
+    """A search without a sampler: one trial for each seed, with the experiment's own settings."""
+    fixed = experiment.fixed()
+    again = {
+        "search": {"seed": {"choices": list(seeds)}},
+        "start_from": [{"seed": seed} for seed in seeds],
+        "trials": len(seeds),
+        "constraints": {},
+        "evidence": None,
+        "early_stopping": fixed.early_stopping.model_copy(update={"enabled": False}),
+    }
+    return fixed.model_copy(update=again)
+
+
+@dataclass
+class Runner:
+    """Runs what the rows of one experiment need, or takes up what is there.
+
+    Attributes:
+        comparison: what is compared.
+        out: its directory; a run directory for each search and for the trainings of each row.
+        seeds: of the trainings.
+        jobs: worker processes without mpirun.
+        data_dir: where data sets lie.
+    """
+
+    comparison: Comparison
+    out: Path
+    seeds: Sequence[int]
+    jobs: int
+    data_dir: Path | None
+
+    def measure(self, method: str) -> Measured:
+        """Train a row's network once per seed, after searching its settings where it is tuned.
+
+        Raises:
+            Interrupted: before the end.
+        """
+        experiment, searched = self.comparison.experiment, None
+        if method == "tuned":
+            searched, experiment = self._tune("search-oialr", for_oialr(experiment))
+        elif method == "dense, tuned":
+            searched, experiment = self._tune("search-dense", for_dense(experiment))
+        elif method == "dense":
+            experiment = experiment.with_settings({"method": "dense"})
+        folder = method.replace(", ", "-")
+        tested = self._run(f"{folder}-test", repeated(experiment, self.seeds), f"{__name__}:on_test_split")
+        again = None
+        if searched:
+            (winner,) = best(searched.trials())
+            seeds = [seed for seed in self.seeds if seed != winner.seed]
+            if seeds:
+                again = self._run(f"{folder}-again", repeated(experiment, seeds), f"{__name__}:on_validation_split")
+        return Measured(tested, searched, again)
+
+    def _tune(self, name: str, experiment: Experiment) -> tuple[RunDirectory, Experiment]:
+        """Search, and give the experiment with the best settings."""
+        finished = self._run(name, experiment)
+        (path,) = _on_first_rank(lambda: export(finished, 1, self.out / name / "best"))
+        return finished, experiments.load(str(path))
+
+    def _run(self, name: str, experiment: Experiment, objective: str = "oialr_hpo.objective:evaluate") -> RunDirectory:
+        path = self.out / name
+        if _complete(path, experiment):
+            return RunDirectory.open(path)
+        if launchers.rank() == 0:
+            print(f"\n{path}", flush=True)
+        resume = path.joinpath("experiment.yaml").exists()
+        finished = search.run(
+            experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective
+        )
+        if not _complete(path, experiment):
+            raise Interrupted
+        return finished
+
+
+def _complete(path: Path, experiment: Experiment) -> bool:
+    """Whether a run directory holds all trials of this very experiment."""
+    run = RunDirectory(path)
+    if not run.used:
+        return False
+    run.check_fits(experiment)
+    return sum(trial.finished for trial in run.trials()) >= experiment.trials
+
+
+def _on_first_rank(action: Callable[[], T]) -> T:
+    """Run an action on rank 0 and give its result to all ranks; without MPI, run it."""
+    if not launchers.launched():
+        return action()
+    from oialr_hpo.engines import mpi
+
+    return mpi.on_first_rank(action)
+
+
+def on_validation_split(experiment: Experiment, **arguments: Any) -> Generator[dict[str, Any], Any, None]:
+    """An objective: as a search trains, with the experiment's seed."""
+    yield from evaluate(experiment, **arguments | {"seed": experiment.seed})
+
+
+def on_test_split(experiment: Experiment, **arguments: Any) -> Generator[dict[str, Any], Any, None]:
+    """An objective: tested once, at the end; only that record is scored."""
+    records = evaluate(experiment, **arguments | {"seed": experiment.seed, "split": "test"})
+    measured = {*experiment.score.metrics, *experiment.constraints}
+    record, answer = None, None
+    try:
+        while True:
+            record = records.send(answer)
+            answer = yield {name: value for name, value in record.items() if name not in measured}
+    except StopIteration:
+        if record and answer is None:
+            yield record
+
+
+if __name__ == "__main__":
+    from oialr_hpo import reproduce  # whose objectives have a name that child processes can import
+
+    reproduce.main()

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.engines import launchers
-from oialr_hpo.engines.worker import LAUNCHER_VARIABLES, threads_per_worker
+from oialr_hpo.engines.process import LAUNCHER_VARIABLES
+from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.progress import table
 from oialr_hpo.search import PACKAGES, add_data_dir
@@ -157,7 +158,8 @@ def check(
     )
     places = ranks.gather(place)
     if ranks.size == 1 and os.environ.get("SLURM_NTASKS", "1") != "1":
-        findings.warnings.append(f"Slurm gives {os.environ['SLURM_NTASKS']} tasks, but this is one; use srun or mpirun")
+        given = os.environ["SLURM_NTASKS"]
+        findings.warnings.append(f"Slurm gives {given} tasks, but this is one; use srun, mpirun or --jobs {given}")
     findings.facts += [_versions(places, findings), mpi, ""]
     probes = _probe(ranks, place, places)
     findings.facts += [device_map(places, probes, findings), ""]

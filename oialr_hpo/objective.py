@@ -2,10 +2,29 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.tasks import Split, load_task
+
+
+class Replica(NamedTuple):
+    """One of the processes that train one trial together.
+
+    Attributes:
+        rank: among them; the first one measures and writes.
+        size: their number.
+        host, port: where the first one listens.
+        listener: the first one's listening socket, a file descriptor.
+        key: tells this trial from those before it at the same address.
+    """
+
+    rank: int
+    size: int
+    host: str
+    port: int
+    listener: int | None
+    key: str
 
 
 def evaluate(
@@ -17,6 +36,8 @@ def evaluate(
     data_dir: Path | None = None,
     split: Split = "validation",
     checkpoint: Path | None = None,
+    weights: Path | None = None,
+    replica: Replica | None = None,
 ) -> Generator[dict[str, Any], Any, None]:
     """Train an experiment and measure it after every epoch.
 
@@ -28,6 +49,8 @@ def evaluate(
         data_dir: where data sets lie.
         split: `validation` as a search does, `test` to report settings that are chosen.
         checkpoint: file to go on from, if it exists, and to keep the training in when it is interrupted.
+        weights: safetensors file for the trained network.
+        replica: of a trial that several processes train together, each of which calls this: which one this is.
 
     Yields:
         the records of `oialr_hpo.training.loop.train`, which says what sending to this generator does.
@@ -35,6 +58,7 @@ def evaluate(
     import torch  # here, so that the processes which only propose settings never load torch
 
     from oialr_hpo.training import devices
+    from oialr_hpo.training.data_parallel import joined
     from oialr_hpo.training.loop import train
 
     torch.set_num_threads(threads)
@@ -48,4 +72,5 @@ def evaluate(
         data_dir=data_dir,
         split=split,
     )
-    yield from train(experiment, task, seed, device, checkpoint)
+    with joined(replica) as replicas:
+        yield from train(experiment, task, seed, device, checkpoint, replicas, weights)

@@ -35,6 +35,7 @@ PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
+    stop = StopRequest()
     try:
         changes = list(options.set)
         given = {
@@ -51,10 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out=options.out,
             engine=options.engine,
             jobs=options.jobs,
+            ranks_per_trial=options.ranks_per_trial,
             resume=options.resume,
             start_from=options.start_from,
             data_dir=options.data_dir,
             stage_dir=options.stage_dir,
+            stop=stop,
         )
     except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
         if launchers.rank() == 0:
@@ -64,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     if launchers.rank() == 0:
         print(f"\n{summary(finished)}")
-        states = {trial.state for trial in finished.trials()}
-        if State.INTERRUPTED in states:
+        states = [trial.state for trial in finished.trials()]
+        if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
             print("interrupted; the same command with --resume goes on", file=sys.stderr)
             raise SystemExit(INTERRUPTED)
-        if states <= {State.FAILED, State.OUT_OF_MEMORY}:
+        if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
             print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
             raise SystemExit(1)
 
@@ -80,11 +83,13 @@ def run(
     out: Path | None = None,
     engine: Literal["propulate", "optuna"] | None = None,
     jobs: int = 1,
+    ranks_per_trial: int = 1,
     resume: bool = False,
     start_from: Iterable[Path] = (),
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
     objective: str = "oialr_hpo.objective:evaluate",
+    stop: StopRequest | None = None,
 ) -> RunDirectory:
     """Search the settings of an experiment; under mpirun every rank calls this.
 
@@ -94,11 +99,13 @@ def run(
         out: run directory, `runs/NAME` by default.
         engine: `propulate` (two MPI ranks or more) or `optuna` (one process); by default what fits.
         jobs: worker processes of the Optuna engine.
+        ranks_per_trial: MPI ranks that train each trial together, data-parallel.
         resume: go on with the search that `out` holds.
         start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
+        stop: knows afterwards whether a signal ended the search.
 
     Returns:
         the run directory, whose `trials()` are the result.
@@ -110,7 +117,7 @@ def run(
         ImpossibleChoice: the engine cannot run here.
     """
     ranks = _ranks()
-    engine = choose_engine(engine, ranks, jobs)
+    engine = choose_engine(engine, ranks, jobs, ranks_per_trial)
 
     def check() -> Experiment:
         checked = experiments.load(experiment, changes) if isinstance(experiment, str) else experiment
@@ -122,19 +129,19 @@ def run(
     def prepare(checked: Experiment, data_dir: Path | None) -> Search:
         path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
-        directory = RunDirectory.create(path, checked, environment(ranks, jobs), resume)
+        directory = RunDirectory.create(path, checked, environment(ranks, jobs, ranks_per_trial), resume)
         held.callback(directory.release)
         for file in directory.torn():
             print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
-        return Search(checked, directory, data_dir, deadline, objective)
+        return Search(checked, directory, data_dir, deadline, objective, ranks_per_trial)
 
-    with ExitStack() as held, StopRequest() as stop:
+    with ExitStack() as held, stop or StopRequest() as stopping:
         if engine == "optuna":
             from oialr_hpo.engines import optuna
 
             checked = check()
             search = prepare(checked, stage(checked, data_dir, stage_dir) if stage_dir else data_dir)
-            optuna.run(search, jobs, stop)
+            optuna.run(search, jobs, stopping)
         else:
             from oialr_hpo.engines import mpi, propulate
 
@@ -142,7 +149,7 @@ def run(
             staged = mpi.on_every_node(lambda: stage(checked, data_dir, stage_dir)) if stage_dir else data_dir
             search = mpi.on_first_rank(lambda: prepare(checked, staged))
             try:
-                propulate.run(search, stop)
+                propulate.run(search, stopping)
             except BaseException:
                 mpi.abort_all("the search itself failed")
     return search.run
@@ -169,7 +176,7 @@ class ImpossibleChoice(ValueError):
 
 
 def choose_engine(
-    engine: Literal["propulate", "optuna"] | None, ranks: int, jobs: int
+    engine: Literal["propulate", "optuna"] | None, ranks: int, jobs: int, ranks_per_trial: int = 1
 ) -> Literal["propulate", "optuna"]:
     """The engine for a number of MPI ranks.
 
@@ -182,15 +189,17 @@ def choose_engine(
         raise ImpossibleChoice(f"--engine optuna runs in one process: leave out mpirun and use --jobs {ranks}")
     if ranks > 1 and jobs > 1:
         raise ImpossibleChoice(f"--jobs is for one process; under mpirun the {ranks} ranks are the workers")
+    if ranks % ranks_per_trial:
+        raise ImpossibleChoice(f"--ranks-per-trial {ranks_per_trial} does not divide the {ranks} MPI ranks")
     return engine or ("propulate" if ranks > 1 else "optuna")
 
 
-def environment(ranks: int, jobs: int) -> dict[str, Any]:
+def environment(ranks: int, jobs: int, ranks_per_trial: int = 1) -> dict[str, Any]:
     """Where and with what a search runs."""
     launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     return {
         "command": shlex.join([*launcher, "python", "-m", "oialr_hpo.search", *sys.argv[1:]]),
-        "workers": max(ranks, jobs),
+        "workers": max(ranks // ranks_per_trial, jobs),
         "host": socket.gethostname(),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
@@ -205,6 +214,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="an experiment that ships with the package, or a .yaml path")
     parser.add_argument("--engine", choices=["propulate", "optuna"], help="default: what fits")
     parser.add_argument("--jobs", type=_positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_argument(
+        "--ranks-per-trial", type=_positive, default=1, metavar="K", help="MPI ranks that train each trial together"
+    )
     parser.add_argument("--trials", type=_positive, metavar="N", help="total over all workers")
     parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
     parser.add_argument("--trial-timeout", metavar="T", help="a trial that runs longer has failed")

@@ -384,6 +384,11 @@ class RunDirectory:
         """Where the unfinished training of a trial is kept."""
         return self.path / "checkpoints" / f"trial-{number:05d}.pt"
 
+    def output(self, worker: int, replica: int = 0) -> Path:
+        """Where what the training processes of a worker print is appended."""
+        name = f"rank-{worker:04d}" + (f"-{replica}" if replica else "")
+        return self.path / "logs" / f"{name}.log"
+
     def torn(self) -> list[Path]:
         """Trial files whose last line was cut off by a crash; it is not read, and closed by the next writer."""
         return [file for file in self._files() if torn(file)]

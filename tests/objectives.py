@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.objective import Replica
 
 
 def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
@@ -15,6 +16,19 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
     depth = math.log10(experiment.oialr.cutoff / 0.1) ** 2 + (experiment.oialr.delay - 0.3) ** 2
     for epoch in (1, 2, 3):
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
+
+
+def uneven(experiment: Experiment, *, seed: int, replica: Replica, **_: Any) -> Iterator[dict[str, float]]:
+    """Of six trials one raises, one loses its process and one hangs, each on the second of its ranks only."""
+    yield {"error": 0.5, "trainable_percent": 10.0}
+    second = replica.rank == 1
+    if seed % 6 == 1 and second:
+        raise ValueError("only here")
+    if seed % 6 == 3 and second:
+        os._exit(7)
+    if seed % 6 in (1, 3) or (seed % 6 == 5 and second):
+        time.sleep(600)
+    yield {"error": experiment.oialr.cutoff, "trainable_percent": 10.0}
 
 
 def trade_off(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
@@ -113,3 +127,8 @@ def eventful(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[st
             "epoch": epoch, "step": 5 * epoch, "lr": experiment.schedule.lr, "error": error,
             "total_percent": 1.5 * share, "trainable_percent": share, "ranks": ranks,
         }  # fmt: skip
+
+
+def noisy(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """An error that only the experiment's own seed changes."""
+    yield {"epoch": 1, "error": 0.2 + 0.01 * (experiment.seed % 3), "total_percent": 90.0, "trainable_percent": 30.0}

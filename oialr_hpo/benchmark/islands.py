@@ -66,7 +66,7 @@ def regret(table: Table, sampler: Sampler, seed: int) -> list[float]:
     """Lowest regret among the first 50, 100 and 200 trials to end, over all ranks of COMM_WORLD."""
     comm = MPI.COMM_WORLD
     experiment = load("vit_digits").model_copy(update={"sampler": sampler, "trials": CHECKPOINTS[-1]})
-    island = Island(table.space, experiment, Path(), sessions_seed=seed)
+    island = Island(comm, table.space, experiment, Path(), sessions_seed=seed)
     scale = TABLE_SECONDS / table.seconds.mean()
     ends: list[tuple[float, float]] = []
     comm.Barrier()

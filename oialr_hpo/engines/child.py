@@ -12,9 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
@@ -52,6 +51,10 @@ class Job:
     experiment: dict[str, Any]
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    def with_arguments(self, **arguments: Any) -> "Job":
+        """The same job, with these arguments added or changed."""
+        return replace(self, arguments=self.arguments | arguments)
+
 
 def main() -> None:
     parent = os.getppid()
@@ -76,17 +79,16 @@ def main() -> None:
 def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[Outcome, str | None]:
     """The outcome, and the reason of a failure."""
     try:
-        records: Iterator[dict[str, Any]] = resolve(job.objective)(
-            Experiment.model_validate(job.experiment), **job.arguments
-        )
-        for record in records:
-            connection.send(("epoch", record))
-            verdict = connection.recv()
-            if verdict is Verdict.INTERRUPT and hasattr(records, "send"):
-                with suppress(StopIteration):
-                    records.send(verdict)  # the training loop saves a checkpoint
-            if verdict is not Verdict.GO_ON:
-                return Outcome.STOPPED, None
+        objective = resolve(job.objective)
+        with closing(objective(Experiment.model_validate(job.experiment), **job.arguments)) as records:
+            for record in records:
+                connection.send(("epoch", record))
+                verdict = connection.recv()
+                if verdict is Verdict.INTERRUPT:
+                    with suppress(StopIteration):
+                        records.send(verdict)  # the training loop saves a checkpoint
+                if verdict is not Verdict.GO_ON:
+                    return Outcome.STOPPED, None
     except (EOFError, BrokenPipeError):  # the parent is gone
         os._exit(1)
     except BaseException as error:  # whatever a trial does, SystemExit included, is the trial's own failure

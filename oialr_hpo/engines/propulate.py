@@ -21,6 +21,8 @@ from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
 from oialr_hpo.engines.mpi import local_rank, wait_for_all
+from oialr_hpo.engines.process import TrainingProcess
+from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.experiment import Experiment
@@ -57,21 +59,42 @@ TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
 
 
 def run(search: Search, stop: StopRequest) -> None:
-    """Run a search to the end of its budget; every rank of COMM_WORLD calls this."""
-    comm = MPI.COMM_WORLD
+    """Run a search to the end of its budget; every rank of COMM_WORLD calls this.
+
+    Each `search.ranks_per_trial` ranks in a row train one trial together; the first of them is the worker.
+    """
+    world, together = MPI.COMM_WORLD, search.ranks_per_trial
+    place, sharing = local_rank()
+    threads = threads_per_worker(sharing)
+    group = world.Split(color=world.rank // together, key=world.rank)
+    workers = world.Split(color=min(group.rank, 1), key=world.rank)
+    followers = Followers(group, stop) if group.rank == 0 and together > 1 else None
+    if group.rank == 0:
+        _work(search, workers, followers, place, threads, stop)
+    else:
+        process = TrainingProcess(threads, search.run.output(world.rank // together, group.rank))
+        try:
+            follow(group, process, place, threads, stop)
+        finally:
+            process.close()
+
+
+def _work(
+    search: Search, comm: MPI.Comm, followers: Followers | None, place: int, threads: int, stop: StopRequest
+) -> None:
+    """Be one of the workers, the ranks of `comm`."""
     desk: LocalDesk | RemoteDesk
     if comm.rank == 0:
         earlier = search.run.trials()
         comm.bcast([_outline(trial) for trial in earlier])
-        desk = LocalDesk(Desk(search.experiment, comm.size, earlier, search.deadline), stop)
+        desk = LocalDesk(comm, Desk(search.experiment, comm.size, earlier, search.deadline), stop)
     else:
         earlier = comm.bcast(None)
-        desk = RemoteDesk(stop)
-    place, sharing = local_rank()
-    worker = Worker(search, comm.rank, place, threads_per_worker(sharing), desk.stops)
+        desk = RemoteDesk(comm, stop)
+    worker = Worker(search, comm.rank, place, threads, desk.stops, followers)
     try:
         experiment, space = search.experiment, search.experiment.space
-        island = Island(space, experiment, search.run.path, sessions_seed=experiment.seed + len(earlier))
+        island = Island(comm, space, experiment, search.run.path, sessions_seed=experiment.seed + len(earlier))
         for known in filter(_breeds, earlier):
             island.remember(_evaluated(known, experiment, samplers.individual_of(space, known)))
         worker.wait_until_ready()
@@ -92,6 +115,8 @@ def run(search: Search, stop: StopRequest) -> None:
         desk.close()
     finally:
         worker.close()
+    if followers:
+        followers.close()
 
 
 def _breeds(trial: Trial) -> bool:
@@ -114,9 +139,9 @@ class LocalDesk:
 
     POLL_SECONDS = 0.005
 
-    def __init__(self, desk: Desk, stop: StopRequest):
+    def __init__(self, comm: MPI.Comm, desk: Desk, stop: StopRequest):
         self._desk, self._stop = desk, stop
-        self._comm = MPI.COMM_WORLD.Dup()
+        self._comm = comm.Dup()
         self._others = set(range(1, self._comm.size))  # that still work
         self._told = False
 
@@ -180,9 +205,9 @@ class RemoteDesk:
 
     POLL_SECONDS = 0.2  # between looks at signals; the own trial's messages are heard at once
 
-    def __init__(self, stop: StopRequest):
+    def __init__(self, comm: MPI.Comm, stop: StopRequest):
         self._stop = stop
-        self._comm = MPI.COMM_WORLD.Dup()
+        self._comm = comm.Dup()
         self._told = False
 
     @property
@@ -239,16 +264,16 @@ class Island(Pollinator):
     Individuals have one gene in [0, 1] per searched setting; `Space` alone turns them into settings.
     """
 
-    def __init__(self, space: Space, experiment: Experiment, directory: Path, sessions_seed: int):
-        """All ranks of COMM_WORLD together.
+    def __init__(self, comm: MPI.Comm, space: Space, experiment: Experiment, directory: Path, sessions_seed: int):
+        """All workers together.
 
         Args:
+            comm: of the workers.
             space: what is searched.
             experiment: whose sampler, islands, budget and number of goals count.
             directory: any that exists; Propulate wants one for checkpoints, which are not written.
             sessions_seed: of the proposals; another one for every session of a search.
         """
-        comm = MPI.COMM_WORLD
         logging.getLogger("propulate").setLevel(logging.WARNING)
         knobs = experiment.islands
         count = min(knobs.count or max(1, comm.size // ISLAND_SIZE), comm.size)

@@ -1,25 +1,23 @@
 """A worker: the child process that trains, seen from the process that assigns trials and writes them down."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing import Pipe
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from oialr_hpo.engines.child import Job, Outcome, Verdict
 from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, curve, due
+from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.space import Value
 from oialr_hpo.trial import Role, RunDirectory, State, Trial, goals, judge
 
-# What an MPI launcher leaves in the environment; a child that inherits it could take itself for a rank.
-LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "MPIR_", "HYDRA_", "HYDI_")
+if TYPE_CHECKING:
+    from oialr_hpo.engines.replicas import Followers
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Search:
     data_dir: Path | None = None
     deadline: float | None = None  # in time.time(): no trial starts later
     objective: str = "oialr_hpo.objective:evaluate"
+    ranks_per_trial: int = 1
 
     @property
     def interrupts_now(self) -> bool:
@@ -47,7 +46,7 @@ class Search:
 
 @dataclass
 class Worker:
-    """One child process and the trial it is running.
+    """One training process and the trial it is running.
 
     Args:
         search: what is searched.
@@ -56,6 +55,7 @@ class Worker:
         threads: CPU threads of the child.
         stops: told the trial's number and its newest point after every epoch, and whether the trial is to be judged
             there; answers whether it stops early.
+        followers: other ranks that train the same trials.
     """
 
     search: Search
@@ -63,27 +63,30 @@ class Worker:
     local_index: int
     threads: int
     stops: Callable[[int, Point, bool], bool]
+    followers: "Followers | None" = None
     trial: Trial | None = None
     _verdict: Verdict = Verdict.GO_ON
     _interrupting: bool = False
     _cut_off: float | None = None  # in time.time(): an interrupted trial that is still in its epoch is killed
     _began: float = 0.0
-    _child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.log = self.search.run.log(self.index)
-        self._spawn()
+        listener = self.followers.listener if self.followers else None
+        self._process = TrainingProcess(self.threads, self.search.run.output(self.index), listener)
+
+    @property
+    def connection(self) -> "Connection[Any, Any]":
+        """Readable when the process has news."""
+        return self._process.connection
 
     def wait_until_ready(self) -> None:
-        """Wait for the child to be up; from then on the worker's time counts as held."""
-        with suppress(EOFError, ConnectionResetError):  # its death is the first trial's failure
-            self.connection.recv()
+        """Wait for the process to be up; from then on the worker's time counts as held."""
+        self._process.wait_until_ready()
         self.log.worker("open")
 
     def start(self, ticket: Ticket, settings: dict[str, Value]) -> None:
-        """Begin a trial with these searched settings; a child that died or was killed is replaced."""
-        if self._child is None or self._child.poll() is not None:
-            self._spawn()
+        """Begin a trial with these searched settings."""
         experiment = self.search.experiment.with_settings(settings)
         if ticket.role is Role.DENSE:
             experiment = experiment.with_settings({"method": "dense"})
@@ -108,23 +111,23 @@ class Worker:
             "data_dir": self.search.data_dir,
             "checkpoint": self.search.run.checkpoint(ticket.number),
         }
-        with suppress(BrokenPipeError):  # `poll` tells how the child died
-            self.connection.send(Job(self.search.objective, experiment.fixed().dump(), arguments))
+        job = Job(self.search.objective, experiment.fixed().dump(), arguments)
+        self._process.submit(self.followers.start(job) if self.followers else job)
 
     def interrupt(self, cut_off: float | None) -> None:
         """Stop the trial at its next epoch, with a checkpoint; at the time `cut_off`, without."""
         self._interrupting, self._cut_off = True, cut_off
 
     def poll(self, timeout: float) -> Trial | None:
-        """Handle one message of the child, waiting up to `timeout` seconds; returns the trial when it has ended."""
+        """Handle one message of the process, waiting up to `timeout` seconds; returns the trial when it has ended."""
         assert self.trial is not None
-        if not self.connection.poll(timeout):
+        if self.followers and (failure := self.followers.failure()):
+            return self._fail(*failure)
+        message = self._process.receive(timeout)
+        if message is None:
             return self._overdue()
-        try:
-            kind, *content = self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            return self._end(State.FAILED, self._death())
-        if kind == "ready":  # a replaced child's; the first one's was waited for
+        kind, *content = message
+        if kind == "ready":  # a replaced process's; the first one's was waited for
             self._began = time.monotonic()
             return None
         if kind == "end":
@@ -132,40 +135,16 @@ class Worker:
         self.trial.add(content[0])
         self.log.epoch(self.trial)
         self._verdict = self._judge()
-        try:
-            self.connection.send(self._verdict)
-        except BrokenPipeError:
-            return self._end(State.FAILED, self._death())
+        self._process.answer(self._verdict)
+        if self.followers:
+            self.followers.judge(self._verdict)
         return self._overdue()
 
     def close(self) -> None:
-        """Stop the child, between trials or not, and note that the worker is no longer held."""
-        if self._child is not None:
-            self.connection.close()
-            try:
-                self._child.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._kill()
-            self._child = None
+        """Stop the process, between trials or not, and note that the worker is no longer held."""
+        self._process.close()
         self.log.worker("close")
         self.log.close()
-
-    def _spawn(self) -> None:
-        self.connection, child_end = Pipe()
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
-        environment["OMP_NUM_THREADS"] = str(self.threads)
-        logs = self.search.run.path / "logs"
-        logs.mkdir(exist_ok=True)
-        with open(logs / f"rank-{self.index:04d}.log", "ab") as output:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "oialr_hpo.engines.child", str(child_end.fileno())],
-                pass_fds=[child_end.fileno()],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        child_end.close()
 
     def _judge(self) -> Verdict:
         assert self.trial is not None
@@ -182,21 +161,19 @@ class Worker:
         """Kill a trial that takes too long."""
         limit = self.search.trial_timeout
         if limit is not None and time.monotonic() - self._began > limit:
-            self._kill()
-            return self._end(State.FAILED, f"ran longer than trial_timeout, {self.search.experiment.trial_timeout}")
+            reason = f"ran longer than trial_timeout, {self.search.experiment.trial_timeout}"
+            return self._fail(Outcome.FAILED, reason, fit=False)
         if self._cut_off is not None and time.time() > self._cut_off:
-            self._kill()
-            return self._end(State.INTERRUPTED, None)
+            self._process.kill()
+            return self._end(State.INTERRUPTED, None, orderly=False)
         return None
 
     def _finish(self, outcome: Outcome, reason: str | None, fit: bool) -> Trial:
         assert self.trial is not None
+        if outcome in (Outcome.FAILED, Outcome.OUT_OF_MEMORY):
+            return self._fail(outcome, reason, fit)
         if not fit:
-            self._kill()
-        if outcome is Outcome.FAILED:
-            return self._end(State.FAILED, reason)
-        if outcome is Outcome.OUT_OF_MEMORY:
-            return self._end(State.OUT_OF_MEMORY, reason)
+            self._process.kill()
         if outcome is Outcome.FINISHED:
             judge(self.trial, self.search.experiment)
             return self._end(self.trial.state, self.trial.reason)
@@ -206,8 +183,17 @@ class Worker:
         self.trial.scores = goals(self.trial.metrics, self.search.experiment.score)
         return self._end(State.PRUNED, None)
 
-    def _end(self, state: State, reason: str | None) -> Trial:
+    def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:
+        """End a trial that failed; where others train it too, no process is fit for another one."""
+        if not fit or self.followers:
+            self._process.kill()
+        state = State.OUT_OF_MEMORY if outcome is Outcome.OUT_OF_MEMORY else State.FAILED
+        return self._end(state, reason, orderly=False)
+
+    def _end(self, state: State, reason: str | None, orderly: bool = True) -> Trial:
         assert self.trial is not None
+        if self.followers:
+            self.followers.end(kill=not orderly)
         trial, self.trial = self.trial, None
         trial.state, trial.reason = state, reason
         trial.seconds += time.time() - trial.started
@@ -215,23 +201,6 @@ class Worker:
         if trial.finished:
             self.search.run.checkpoint(trial.number).unlink(missing_ok=True)
         return trial
-
-    def _death(self) -> str:
-        """How the child died, in words; the next trial gets a new one."""
-        assert self._child is not None
-        self.connection.close()
-        status = self._child.wait()
-        self._child = None
-        if status < 0:
-            return f"the training process was killed by {signal.Signals(-status).name}"
-        return f"the training process ended with exit status {status}"
-
-    def _kill(self) -> None:
-        assert self._child is not None
-        self._child.kill()
-        self._child.wait()
-        self._child = None
-        self.connection.close()
 
 
 def threads_per_worker(workers: int) -> int:

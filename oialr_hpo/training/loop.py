@@ -15,7 +15,8 @@ from oialr_hpo.oialr import OIALR, plan
 from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
-from oialr_hpo.training.checkpoint import Checkpoint
+from oialr_hpo.training.checkpoint import Checkpoint, save_weights
+from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.schedule import make_schedule, steps
 from oialr_hpo.trial import goals
 
@@ -27,7 +28,13 @@ class Diverged(ArithmeticError):
 
 
 def train(
-    experiment: Experiment, task: Task, seed: int, device: torch.device, checkpoint: Path | None = None
+    experiment: Experiment,
+    task: Task,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    replicas: Replicas = Replicas(),  # noqa: B008 (immutable)
+    weights: Path | None = None,
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
@@ -41,7 +48,10 @@ def train(
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
-    one: an interruption.
+    one: an interruption. A finished training leaves its network's weights in the file `weights`, which
+    `oialr_hpo.oialr.load_low_rank` reads.
+
+    With several `replicas`, all of them call this and get the same records; only the first one measures and saves.
 
     On a CPU, equal seeds and thread counts give equal numbers, interrupted or not.
 
@@ -51,16 +61,20 @@ def train(
     """
     torch.manual_seed(seed)
     model = task.build_model().to(device)
+    first_replica = replicas.rank == 0
+    trained = replicas.wrap(model, device)
+    if not first_replica:
+        torch.manual_seed(seed + (replicas.rank << 32))  # of dropout, over other samples than the first one's
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
     total = experiment.training.epochs * task.steps_per_epoch
     set_rate = make_schedule(experiment.schedule, optimizer, total, task.steps_per_epoch)
-    oialr = make_oialr(experiment, model, optimizer, total)
+    oialr = make_oialr(experiment, trained, optimizer, total)
     clip = experiment.training.clip_grad_norm
     best, best_epoch = math.inf, 0
     kept, kept_sizes = model, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
     first, step, started = 1, 0, time.perf_counter()
     resumable = Checkpoint(checkpoint, model, optimizer, oialr)
-    tracker = make_tracker(experiment, model, oialr)
+    tracker = make_tracker(experiment, model, oialr) if first_replica else None
     if progress := resumable.load():
         first, step = progress["epoch"] + 1, progress["step"]
         best, best_epoch, started = progress["best"], progress["best_epoch"], started - progress["seconds"]
@@ -73,11 +87,11 @@ def train(
         batches = iter(task.train_batches(epoch))
         for _ in range(task.steps_per_epoch):
             asked = time.perf_counter()
-            batch = next(batches)
+            batch, weight = replicas.share(next(batches))
             waited += time.perf_counter() - asked
             set_rate(step)
             with devices.autocast(device, experiment.training.precision):
-                loss = task.loss(model, batch)
+                loss = weight * task.loss(trained, batch)
             loss.backward()
             if clip > 0:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -87,7 +101,7 @@ def train(
                 oialr.step()
             loss_sum += loss.detach()
             step += 1
-        train_loss = loss_sum.item() / task.steps_per_epoch
+        train_loss = replicas.mean(loss_sum) / task.steps_per_epoch
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss is {train_loss} in epoch {epoch}")
         record: dict[str, Any] = {
@@ -104,7 +118,9 @@ def train(
         if epoch == 1 and oialr:
             record["full_ranks"] = {layer.name: min(layer.shape) for layer in oialr.report if not layer.reason}
         if task.validates:
-            record |= _evaluate(task, model, "validation", device, experiment.training.precision)
+            if first_replica:
+                record |= _evaluate(task, model, "validation", device, experiment.training.precision)
+            record = replicas.from_first(record)
             reached = goals(record, experiment.score)[0]
             if reached < best:
                 best, best_epoch = reached, epoch
@@ -112,7 +128,7 @@ def train(
                     kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in SIZES}
         patience = experiment.training.patience if task.validates else None
         last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
-        if last and task.split == "test":
+        if last and task.split == "test" and first_replica:
             record |= kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
         if tracker:
             before = tracker.seconds
@@ -121,11 +137,14 @@ def train(
         record["seconds"] = time.perf_counter() - started
         interrupted = yield record
         if last:
+            if weights and first_replica:
+                save_weights(kept, weights)
             return
         if interrupted is not None or resumable.due():
             seconds = time.perf_counter() - started
             progress = {"epoch": epoch, "step": step, "best": best, "best_epoch": best_epoch, "seconds": seconds}
-            resumable.save(progress | ({"tracker": tracker.state_dict()} if tracker else {}))
+            if first_replica:
+                resumable.save(progress | ({"tracker": tracker.state_dict()} if tracker else {}))
         if interrupted is not None:
             return
 

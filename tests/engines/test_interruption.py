@@ -87,6 +87,15 @@ def epochs_of(out: Path, worker: int) -> int:
     return sum(len(trial.epochs) for trial in RunDirectory.open(out).trials() if trial.worker == worker)
 
 
+def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    searching = subprocess.Popen(command(out, "--trials", "2"), cwd=ROOT)
+    while not (out / "trials").exists():
+        time.sleep(0.01)
+    searching.send_signal(signal.SIGUSR1)
+    assert searching.wait(timeout=60) == search.INTERRUPTED
+
+
 def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
     limits = ["trials=3", "time_limit=2s", "at_time_limit=interrupt"]
     trials = run(tmp_path, *limits, objective="tests.objectives:slow").trials()

@@ -1,0 +1,50 @@
+"""Trials that two MPI ranks train together, under a real mpirun."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from oialr_hpo.objective import evaluate
+from oialr_hpo.trial import Role, RunDirectory, State
+from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
+
+pytestmark = needs_mpi
+TWO = SCRIPT.replace("objective=objective", "objective=objective, ranks_per_trial=2")
+
+
+def test_two_ranks_train_what_one_would(tmp_path: Path) -> None:
+    changes = ["training.epochs=3", "model.arguments.depth=1", "data.train_images=320", "trials=5"]
+    done = mpirun(4, "-c", TWO, str(tmp_path / "run"), "oialr_hpo.objective:evaluate", "", *changes)
+    assert done.returncode == 0, done.stderr
+    run = RunDirectory.open(tmp_path / "run")
+    trials = run.trials()
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 5 and {trial.worker for trial in trials} == {0, 1}
+    assert run.environment["workers"] == 2
+    for trial in trials[:2]:
+        method = "dense" if trial.role is Role.DENSE else "oialr"
+        alone = run.experiment.with_settings(trial.settings | {"method": method})
+        for ours, theirs in zip(trial.epochs, evaluate(alone, seed=trial.seed), strict=True):
+            assert ours["ranks"] == theirs["ranks"]
+            assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+def test_a_trial_that_fails_on_one_of_its_ranks_fails_alone(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = mpirun(4, "-c", TWO, str(out), "tests.objectives:uneven", "", "trials=18", "trial_timeout=15s")
+    assert done.returncode == 0, done.stderr
+    trials = RunDirectory.open(out).trials()
+    assert [trial.number for trial in trials] == list(range(18))
+    assert Counter(trial.reason for trial in trials) == {
+        None: 12,
+        "on rank 1 of the trial: ValueError: only here": 3,
+        "on rank 1 of the trial: the training process ended with exit status 7": 3,
+    }
+
+
+def test_ranks_that_do_not_divide_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = mpirun(3, "-m", "oialr_hpo.search", "vit_digits", "--ranks-per-trial", "2", "--out", str(out))
+    assert done.returncode == 2 and "--ranks-per-trial 2 does not divide the 3 MPI ranks" in done.stderr
+    assert not out.exists()

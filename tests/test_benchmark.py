@@ -17,6 +17,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("layers --cases 768x768 conv3x3 --ranks 8 --rounds 1", ["dense", "rebuild", "chain", "hybrid", "ours"]),
         ("step --networks vit --batch 1 --ranks 8 --rounds 1", ["dense", "rebuild", "ours"]),
+        ("run --batch 1 --depth 1 --steps 3", ["trainable %", "oialr / dense"]),
         ("moments --seeds 1 --processes 1 --set training.epochs=1", ["(L*L)' v (R*R)", "mean of v", "all afresh"]),
     ],
 )

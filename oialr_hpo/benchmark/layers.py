@@ -1,8 +1,17 @@
 """`python -m oialr_hpo.benchmark layers`: one layer, forward and backward, over ranks.
 
-Side by side in one run: the dense layer, W rebuilt at every forward (as the authors' code does), the hybrid (dense
-forward and dx, projected dSigma), the chain through the frozen bases, and ours, which chooses between the last two's
-cheapest. `allowed` is the speed-up over dense that the FLOP counts allow.
+Side by side in one run, in milliseconds:
+
+    dense     the dense layer
+    rebuild   W = U Sigma V^T at every forward, as in the authors' code
+    hybrid    W rebuilt for forward and dx, dSigma from the products with U and V
+    chain     x V, Sigma, U as three layers
+    merged    the chain with U Sigma and Sigma V^T merged once per step
+    ours      what `oialr_hpo.oialr` does: the merged chain or, by FLOPs, the rebuilt W
+
+`lowest` is the fastest of the four low-rank paths and `above` how much longer ours took, the median over the rounds;
+what ours is made of is among the four, so that it shows the choice and the noise. `x dense` and `x rebuild` are
+speed-ups of ours, `allowed` the one over dense that the FLOP counts allow. `held` is kept for backward, in MB.
 """
 
 from __future__ import annotations
@@ -14,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 from torch.nn.parameter import Parameter
 from torch.utils.flop_counter import FlopCounterMode
 
-from oialr_hpo.benchmark.measure import interleaved, keep_freed_memory, print_table
+from oialr_hpo.benchmark.measure import held_for_backward, interleaved, keep_freed_memory, peak_memory, print_table
 from oialr_hpo.oialr.layers import LowRank, LowRankConv, LowRankLinear
 
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
@@ -27,21 +37,41 @@ CASES: dict[str, Case] = {
     "3072x768": (lambda: nn.Linear(768, 3072), (4352, 768)),
     "conv3x3": (lambda: nn.Conv2d(256, 256, 3, padding=1, bias=False), (32, 256, 14, 14)),
 }
+LOW_RANK = ("rebuild", "hybrid", "chain", "merged")
 
 
 class Hybrid(torch.autograd.Function):
     """Dense forward and dx with a rebuilt W; dSigma from z = x V and g = dy U."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, u: Tensor, sigma: Tensor, vt: Tensor, bias: Tensor | None) -> Tensor:
-        weight = u @ (sigma @ vt)
-        ctx.save_for_backward(weight, u, F.linear(x, vt))
-        return F.linear(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, layer: Any, sigma: Tensor, bias: Tensor | None) -> Tensor:
+        weight, z = layer.weight, _project(layer, x)
+        ctx.save_for_backward(weight, z)
+        ctx.layer, ctx.x_shape = layer, x.shape
+        return F.linear(x, weight, bias) if weight.dim() == 2 else F.conv2d(x, weight, bias, padding=layer.padding)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        weight, u, z = ctx.saved_tensors
-        return dy @ weight, None, (dy @ u).t() @ z, None, dy.sum(0)
+        (weight, z), layer = ctx.saved_tensors, ctx.layer
+        if weight.dim() == 2:
+            return dy @ weight, None, (dy @ layer.u).t() @ z, dy.sum(0)
+        dx = conv2d_input(ctx.x_shape, weight, dy, padding=layer.padding)
+        g = F.conv2d(dy, layer.u.t()[..., None, None])
+        return dx, None, g.transpose(0, 1).flatten(1) @ z.transpose(0, 1).flatten(1).t(), None
+
+
+def _project(layer: Any, x: Tensor) -> Tensor:
+    """x V."""
+    if isinstance(layer, LowRankConv):
+        return F.conv2d(x, layer.vt.view(-1, *layer.weight_shape[1:]), padding=layer.padding)
+    return F.linear(x, layer.vt)
+
+
+def chain(layer: Any, x: Tensor) -> Tensor:
+    z = _project(layer, x)
+    if isinstance(layer, LowRankConv):
+        return F.conv2d(F.conv2d(z, layer.sigma[..., None, None]), layer.u[..., None, None], layer.bias)
+    return F.linear(F.linear(z, layer.sigma), layer.u, layer.bias)
 
 
 def low_rank(dense: nn.Module, r: int) -> LowRank:
@@ -80,47 +110,53 @@ def measure(name: str, ranks: Sequence[int], rounds: int, device: str) -> None:
     dense = build().to(device)
     full = min(dense.get_parameter("weight").flatten(1).shape)
     x = torch.randn(shape, device=device).requires_grad_()
-    rows = [("rank", "path", "ms", "x dense", "x dense (cpu)", "x rebuild", "allowed", "peak MB")]
+    paths = ("dense", *LOW_RANK, "ours")
+    rows: list[tuple[str, ...]] = [
+        ("rank", *paths, "lowest", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
+         "peak: dense", "rebuild", "ours"),
+    ]  # fmt: skip
     print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {device}")
     for r in sorted({min(r, full) for r in ranks}):
-        layers = {
-            "rebuild": forced(low_rank(dense, r), True),
-            "chain": forced(low_rank(dense, r), False),
-            "ours": low_rank(dense, r),
+        layer = low_rank(dense, r).to(device)
+        rebuild, merged, ours = (low_rank(dense, r).to(device) for _ in range(3))
+        forwards: dict[str, Callable[[Tensor], Tensor]] = {
+            "dense": dense,
+            "rebuild": forced(rebuild, True),
+            "hybrid": lambda x, layer=layer: Hybrid.apply(x, layer, layer.sigma, layer.bias),  # type: ignore[misc]
+            "chain": lambda x, layer=layer: chain(layer, x),  # type: ignore[misc]
+            "merged": forced(merged, False),
+            "ours": ours,
         }
-        alternatives = {"dense": step(dense, x, list(dense.parameters()))}
-        for path, layer in layers.items():
-            trained = [p for p in layer.to(device).parameters() if p.requires_grad]
-            alternatives[path] = step(layer, x, trained)
-        if isinstance(dense, nn.Linear):
-            layer = layers["chain"]
-            alternatives["hybrid"] = step(
-                lambda x, layer=layer: Hybrid.apply(x, layer.u, layer.sigma, layer.vt, layer.bias),  # type: ignore[misc]
-                x,
-                [p for p in layer.parameters() if p.requires_grad],
+        trained = [*dense.parameters(), *(each.sigma for each in (layer, rebuild, merged, ours))]
+        runs = {path: step(forward, x, trained) for path, forward in forwards.items()}
+        times = interleaved(runs, rounds)
+        lowest = min(LOW_RANK, key=lambda path: times[path].over(times["dense"]))
+        held = [held_for_backward(each, lambda each=each: each(x)) for each in (dense, ours)]  # type: ignore[misc]
+        peaks = [peak_memory(runs[path]) for path in ("dense", "rebuild", "ours")]
+        rows.append(
+            (
+                str(r),
+                *(f"{1e3 * times[path].seconds:.1f}" for path in paths),
+                lowest,
+                f"{times['ours'].over(times[lowest]) - 1:+.1%}",
+                f"{times['dense'].over(times['ours']):.2f}",
+                f"{times['rebuild'].over(times['ours']):.2f}",
+                f"{flops(runs['dense']) / flops(runs['ours']):.2f}",
+                *(f"{size / 1e6:.1f}" for size in (*held, *peaks)),
             )
-        costs = interleaved(alternatives, rounds)
-        for path, cost in costs.items():
-            rows.append(
-                (
-                    str(r),
-                    path,
-                    f"{1e3 * cost.seconds:.1f}",
-                    f"{costs['dense'].seconds / cost.seconds:.2f}",
-                    f"{costs['dense'].cpu_seconds / cost.cpu_seconds:.2f}",
-                    f"{costs['rebuild'].seconds / cost.seconds:.2f}",
-                    f"{flops(alternatives['dense']) / flops(alternatives[path]):.2f}",
-                    f"{cost.peak_bytes / 1e6:.1f}",
-                )
-            )
+        )
     print_table(rows)
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark layers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m oialr_hpo.benchmark layers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--ranks", nargs="+", type=int, default=[48, 96, 192, 384, 576, 768])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--ranks", nargs="+", type=int, default=[48, 96, 192, 384, 480, 576, 768])
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)

@@ -1,32 +1,35 @@
-"""Time and peak memory of alternatives, side by side in one run."""
+"""Time and memory of alternatives, side by side in one run."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # malloc.h
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Medians over the rounds of one alternative.
+class Times:
+    """Wall-clock seconds of one alternative, a value per round."""
 
-    `seconds` is wall time; `cpu_seconds` adds up all threads, and is steadier on a machine that others use too.
-    `peak_bytes` is the most memory allocated on top of what was there before.
-    """
+    rounds: list[float]
 
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
+    @property
+    def seconds(self) -> float:
+        return median(self.rounds)
+
+    def over(self, other: Times) -> float:
+        """How many times as long as `other`: the median over the rounds, each compared with itself."""
+        return median(mine / others for mine, others in zip(self.rounds, other.rounds, strict=True))
 
 
 def keep_freed_memory() -> None:
@@ -40,22 +43,23 @@ def keep_freed_memory() -> None:
         malloc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def interleaved(alternatives: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Cost]:
+def interleaved(alternatives: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
     """Runs every alternative once per round, in turn, so that a slow moment of the machine hits all of them."""
-    peaks = {name: peak_memory(run) for name, run in alternatives.items()}  # warms up, too
-    wall: dict[str, list[float]] = {name: [] for name in alternatives}
-    cpu: dict[str, list[float]] = {name: [] for name in alternatives}
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    for run in alternatives.values():  # warms up
+        run()
     for _ in range(rounds):
         for name, run in alternatives.items():
-            started, cpu_started = time.perf_counter(), time.process_time()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            wall[name].append(time.perf_counter() - started)
-            cpu[name].append(time.process_time() - cpu_started)
-    return {
-        name: Cost(statistics.median(wall[name]), statistics.median(cpu[name]), peaks[name]) for name in alternatives
-    }
+            times[name].append(seconds(run))
+    return {name: Times(each) for name, each in times.items()}
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def peak_memory(run: Callable[[], Any]) -> int:
@@ -75,6 +79,24 @@ def peak_memory(run: Callable[[], Any]) -> int:
             held += event.nbytes()
             peak = max(peak, held)
     return peak
+
+
+def held_for_backward(model: nn.Module, forward: Callable[[], Any]) -> int:
+    """Bytes that autograd keeps after `forward`, input included, parameters of `model` aside."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = forward()  # alive until the sum is taken, so that no address is used twice
+    total = sum(held.values())
+    del kept
+    return total
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

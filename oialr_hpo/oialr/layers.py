@@ -16,15 +16,16 @@ from torch.nn import functional as F
 from torch.nn.parameter import Parameter
 
 
-def chain_flops(rows: int, m: int, n: int, r: int) -> int:
-    """Multiply-adds, times two, of one training step through the frozen bases (forward and backward)."""
-    merges = 2 * r * r * (min(rows, m) + min(rows, n))
-    return 4 * rows * r * (m + n) + 2 * rows * r * r + merges
+def chain_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
+    """Multiply-adds, times two, of one pass through the frozen bases, forward or forward and backward."""
+    forward = 2 * rows * r * (m + n) + 2 * r * r * min(rows, m)
+    return forward + backward * (2 * rows * r * (m + n) + 2 * r * r * (rows + min(rows, n)))
 
 
-def dense_flops(rows: int, m: int, n: int, r: int) -> int:
-    """Multiply-adds, times two, of one training step through a rebuilt W, its gradient projected on Sigma."""
-    return 6 * rows * m * n + 4 * m * n * r + 4 * r * r * min(m, n)
+def dense_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
+    """The same through a rebuilt W, whose gradient is projected on Sigma."""
+    product, rebuilding = 2 * rows * m * n, 2 * m * n * r + 2 * r * r * min(m, n)
+    return product + rebuilding + backward * (2 * product + rebuilding)
 
 
 class LowRank(nn.Module):
@@ -71,9 +72,11 @@ class LowRank(nn.Module):
         return self._cast
 
     def prefers_dense(self, rows: int) -> bool:
+        """Whether rebuilding W takes fewer FLOPs than the chain. Nothing in between can take fewer: with a dense
+        forward or a dense dx, the products with U and V that dSigma needs are still to be computed."""
         m, r = self.u.shape
-        n = self.vt.shape[1]
-        return dense_flops(rows, m, n, r) < chain_flops(rows, m, n, r)
+        sizes = rows, m, self.vt.shape[1], r, torch.is_grad_enabled()
+        return dense_flops(*sizes) < chain_flops(*sizes)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LowRank:
         self._cast = None
@@ -170,7 +173,7 @@ class _LinearChain(torch.autograd.Function):
         ctx.save_for_backward(z, u, s, vt)
         ctx.sigma_dtype, ctx.bias_dtype = sigma.dtype, None if bias is None else bias.dtype
         rows = z.numel() // z.shape[-1]
-        return _affine(z, u @ s, b) if rows >= u.shape[0] else F.linear(F.linear(z, s), u, b)
+        return _affine(z, u @ s, b) if rows >= u.shape[0] else _affine(F.linear(z, s), u, b)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

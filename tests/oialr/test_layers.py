@@ -215,3 +215,28 @@ def test_compile_and_export():
     merged = oialr.merge()
     exported = torch.export.export(merged, (x,)).module()
     torch.testing.assert_close(exported(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_code_is_made_anew_only_where_a_rank_changed():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    compilations = []
+
+    def backend(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    model = nn.Sequential(nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
+    oialr = OIALR(
+        model, torch.optim.AdamW(model.parameters()),
+        delay=0, frequency=1, cutoff=0.05, step_fraction=1, rank_multiple=8,
+    )  # fmt: skip
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    x, changes, seen = torch.randn(64, 24), 0, None
+    for cutoff in (0.05, 0.05, 0.3, 0.35, 0.6, 0.6):
+        oialr.cutoff = cutoff
+        changes, seen = changes + (oialr.ranks != seen), oialr.ranks
+        torch.testing.assert_close(compiled(x), model(x))
+        oialr.step()
+    assert 1 < changes < 6
+    assert len(compilations) == changes

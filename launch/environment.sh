@@ -1,4 +1,5 @@
-# Sourced by quickstart.sh and test.sh: a virtual environment with the package and an MPI runtime, made once.
+# shellcheck shell=bash
+# Sourced by quickstart.sh, test.sh and workstation.sh: a virtual environment with the package and an MPI runtime, made once.
 # PYTHON chooses the interpreter (3.10 to 3.12), VENV the directory.
 VENV=${VENV:-.venv}
 EXTRAS=mpi,test

@@ -47,7 +47,7 @@ def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     assert errors[0].startswith("error: run directory /proc: ") and errors[0].endswith("that all nodes share")
     assert errors[1] == f"error: data directory {missing} does not exist; create it, or omit it to fetch ETTm2"
     assert "64 training threads on" in done.stdout
-    assert "warning: Slurm gives 4 tasks, but this is one; use srun or mpirun" in done.stdout
+    assert "warning: Slurm gives 4 tasks, but this is one; use srun, mpirun or --jobs 4" in done.stdout
     assert "the search cannot run here" in done.stdout
 
 

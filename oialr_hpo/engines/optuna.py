@@ -28,6 +28,8 @@ def run(search: Search, jobs: int, stop: StopRequest) -> None:
     try:
         for worker in workers:
             worker.wait_until_ready()
+        if stop.received:
+            desk.stop()
         while _assign(workers, desk, proposer):
             busy = {worker.connection: worker for worker in workers if worker.trial}
             wait(list(busy), POLL_SECONDS)

@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# Sourced by the Slurm scripts: the environment, and what makes a run outlive its time limit.
+
+cd "${SLURM_SUBMIT_DIR:?this is a batch script: submit it with sbatch}" || exit 2
+OIALR_ENV=${OIALR_ENV:-launch/env.sh}
+if [ ! -e "$OIALR_ENV" ]; then
+    echo "error: no $OIALR_ENV; copy launch/env.example.sh there and edit it" >&2
+    exit 2
+fi
+# shellcheck source=launch/env.example.sh
+source "$OIALR_ENV"
+read -ra launch <<<"$LAUNCH"
+read -ra python <<<"$INTERPRETER"
+python+=(-m)
+data=(${STAGE_DIR:+--stage-dir "$STAGE_DIR"})
+# shellcheck disable=SC2153 # OPTIONS is the script's
+eval "options=($OPTIONS)" # words as the shell would split them: OPTIONS="--set 'KEY=a value'"
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+    export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK                 # srun does not take it over from sbatch by itself
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK} # training threads of a rank
+fi
+echo "=== $(date '+%F %T') job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST"
+
+signals=
+pass_on() {
+    signals="$signals $1"
+    kill -s "$1" "$command" 2>/dev/null
+}
+
+# Run a command and pass on to it what the batch system signals; the status is the command's.
+run() {
+    "$@" &
+    command=$!
+    trap 'pass_on USR1' USR1
+    trap 'pass_on TERM' TERM
+    while kill -0 "$command" 2>/dev/null; do
+        wait "$command"
+    done
+    wait "$command"
+}
+
+# End the job with a status; one that was interrupted for want of time goes back to the queue, MAX_RESTARTS times at most.
+# SIGTERM alone is scancel, or a preemption after which Slurm requeues the job itself.
+finish() {
+    case "$1:$signals" in
+    0:*) exit 0 ;;
+    75: | *:\ USR1*)
+        if [ "${SLURM_RESTART_COUNT:-0}" -lt "$MAX_RESTARTS" ]; then
+            echo "interrupted with status $1; back to the queue"
+            scontrol requeue "$SLURM_JOB_ID"
+        else
+            echo "interrupted with status $1 after $MAX_RESTARTS restarts; submit again to go on"
+        fi
+        ;;
+    esac
+    exit "$1"
+}
+
+# Look whether EXPERIMENT can be searched here, then begin the search in RUN or go on with it, and end the job.
+run_search() {
+    [ -n "$LAUNCH" ] || options+=(--jobs "$SLURM_NTASKS")
+    run "${launch[@]}" "${python[@]}" oialr_hpo.check "$EXPERIMENT" --out "$RUN" "${data[@]}" || finish $?
+    run "${launch[@]}" "${python[@]}" oialr_hpo.search "$EXPERIMENT" --out "$RUN" --resume "${data[@]}" "${options[@]}"
+    finish $?
+}

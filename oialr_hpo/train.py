@@ -41,10 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as the file's trial had)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep every epoch's record there, as a search does")
     parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
+    )
     add_data_dir(parser)
     options = parser.parse_args(arguments)
     if options.resume and not options.out:
         parser.error("--resume goes on with what --out DIR holds; name it")
+    if options.weights and len(options.seeds or [0]) > 1:
+        parser.error("--weights keeps one network; give one seed")
     try:
         experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
         if options.stage_dir:
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = []
     with session or nullcontext():
         for seed in seeds:
-            trials.append(train(experiment, seed, threads, options.data_dir, options.split, session))
+            trials.append(train(experiment, seed, threads, options.data_dir, options.split, session, options.weights))
             if session and session.stop.received:
                 break
     if len(trials) < len(seeds) or not all(trial.finished for trial in trials):
@@ -135,10 +140,12 @@ def train(
     data_dir: Path | None,
     split: Split,
     session: Session | None = None,
+    weights: Path | None = None,
 ) -> Trial:
     """Train once and print a line per epoch; the trial holds the scored metrics.
 
-    In a session it goes on from where an earlier one was interrupted, and may be interrupted itself.
+    In a session it goes on from where an earlier one was interrupted, and may be interrupted itself. The file `weights`
+    gets the trained network.
     """
     trial = session.trial(seed, threads) if session else new_trial(0, seed, threads)
     if session and trial.finished:
@@ -149,7 +156,15 @@ def train(
     checkpoint = session.run.checkpoint(trial.number) if session and resumable else None
     if session:
         session.log.start(trial)
-    records = evaluate(experiment, seed=seed, threads=threads, data_dir=data_dir, split=split, checkpoint=checkpoint)
+    records = evaluate(
+        experiment,
+        seed=seed,
+        threads=threads,
+        data_dir=data_dir,
+        split=split,
+        checkpoint=checkpoint,
+        weights=weights,
+    )
     for record in records:
         trial.add(record)
         numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}

@@ -92,6 +92,10 @@ BUILT_IN = {
         "oialr_hpo.tasks.image_settings:ImageClassificationSettings",
         "oialr_hpo.tasks.image_classification:ImageClassification",
     ),
+    "image_folder": (
+        "oialr_hpo.tasks.image_settings:ImageFolderSettings",
+        "oialr_hpo.tasks.image_folder:ImageFolder",
+    ),
     "forecasting": (
         "oialr_hpo.tasks.forecasting_settings:ForecastingSettings",
         "oialr_hpo.tasks.forecasting:Forecasting",

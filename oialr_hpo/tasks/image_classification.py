@@ -1,11 +1,9 @@
-"""Image classification with the networks of timm."""
+"""Image classification with the networks of timm, torchvision, and `oialr_hpo.tasks.networks`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.augmentation import TrainAugmentation, normalise
 from oialr_hpo.tasks.image_settings import ImageClassificationSettings
 from oialr_hpo.tasks.images import ImageArrays, load_images, stratified_split, stratified_subset
+from oialr_hpo.tasks.networks import build_network
 
 Batch = tuple[Tensor, Tensor]
 
@@ -81,35 +80,34 @@ class ImageClassification:
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Cross-entropy, top1 and top5 in percent, and error = 1 - top-1 as a fraction."""
-        count = len(self._evaluated)
-        loss, top1, top5 = torch.zeros(3, device=self._device)
-        for start in range(0, count, self._batch_size):
-            images, labels = self._evaluated[torch.arange(start, min(start + self._batch_size, count))]
-            logits = model(normalise(images, self._mean, self._std)).float()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-            top1 += hits[:, 0].sum()
-            top5 += hits.sum()
-        sums = torch.stack([loss, top1, top5]).tolist()
-        return {
-            "loss": sums[0] / count,
-            "top1": 100 * sums[1] / count,
-            "top5": 100 * sums[2] / count,
-            "error": 1 - sums[1] / count,
-        }
+        return classification_metrics(model, self._unaugmented(self._evaluated))
+
+    def evaluation_batches(self) -> Iterable[Batch]:
+        """Images of the split that `evaluate` measures, and labels."""
+        return list(self._unaugmented(self._evaluated))
+
+    def training_batches(self, count: int) -> Iterable[Batch]:
+        """So many training images, of all classes, without augmentation, and labels."""
+        positions = torch.linspace(0, len(self._training) - 1, min(count, len(self._training))).long()
+        return list(self._unaugmented(self._training, positions))
+
+    def _unaugmented(self, images: "_Images", positions: Tensor | None = None) -> Iterator[Batch]:
+        for part in (torch.arange(len(images)) if positions is None else positions).split(self._batch_size):
+            pixels, labels = images[part]
+            yield normalise(pixels, self._mean, self._std), labels
 
 
-def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network of timm by its registered name, or by its class in `timm.models`.
-
-    Raises:
-        ValueError: timm has no such network.
-    """
-    if timm.is_model(name):
-        return timm.create_model(name, **arguments)
-    if isinstance(network := getattr(timm.models, name, None), type):
-        return network(**arguments)
-    raise ValueError(f"model.name: timm {timm.__version__} has no network {name!r}")
+def classification_metrics(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """Cross-entropy, top1 and top5 in percent, and error = 1 - top-1 as a fraction."""
+    sums = torch.zeros(3, device=next(model.parameters()).device)
+    count = 0
+    for images, labels in batches:
+        logits = model(images).float()
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), hits[:, 0].sum(), hits.sum()])
+        count += len(labels)
+    loss, top1, top5 = sums.tolist()
+    return {"loss": loss / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count, "error": 1 - top1 / count}
 
 
 class _Images:

@@ -1,12 +1,14 @@
 """Settings of image classification, free of torch so that a search can check a file without it."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from oialr_hpo.tasks import TaskSettings
+from oialr_hpo.tasks import DataError, TaskSettings
 from oialr_hpo.tasks.images import find_images, load_images
+from oialr_hpo.tasks.network_names import check_network_name
 
 
 class Settings(BaseModel):
@@ -29,16 +31,43 @@ class ImageData(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class TimmModel(Settings):
-    """A network of timm: `name` as in `timm.create_model`, or a class of `timm.models`, with its arguments."""
+class FolderData(Settings):
+    """Images in folders, DATA_DIR/DATASET/train/CLASS/* and .../val/CLASS/*, read by timm's own loader."""
+
+    dataset: str = Field("imagenet", description="directory below the data directory, or . for that itself")
+    image_size: int = Field(224, ge=8, description="pixels a side, of training and evaluation")
+    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3)
+    std: list[float] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
+    validation_fraction: float = Field(0.02, gt=0, lt=1, description="of the training images; selects")
+    split_seed: int = Field(0, ge=0)
+    train_images: int | None = Field(None, ge=2, description="a stratified part of the training images")
+    auto_augment: str | None = Field(None, description="timm's RandAugment, e.g. rand-m9-mstd0.5-inc1")
+    crop_scale: list[float] = Field([0.08, 1.0], min_length=2, max_length=2)
+    horizontal_flip: float = Field(0.5, ge=0, le=1)
+    color_jitter: float = Field(0.4, ge=0, description="where auto_augment is off")
+    random_erasing: float = Field(0.0, ge=0, le=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
+    crop_share: float = Field(0.875, gt=0, le=1, description="of the resized image, in evaluation")
+    real_labels: str | None = Field(None, description="ImageNet's ReaL labels: a real.json, or `timm` for timm's copy")
+    workers: int = Field(4, ge=1, description="processes that decode images")
+
+
+class Network(Settings):
+    """A network and its arguments, see `oialr_hpo.tasks.networks.build_network`."""
 
     name: str
     arguments: dict[str, Any] = {}
 
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        return name if "timm" in sys.modules else check_network_name(name)  # once loaded, timm says so itself
+
 
 class ImageClassificationSettings(TaskSettings):
     data: ImageData
-    model: TimmModel
+    model: Network
 
     def find_data(self, data_dir: Path | None) -> dict[str, Path]:
         """The archives or images of both splits, downloaded where there are none.
@@ -55,3 +84,41 @@ class ImageClassificationSettings(TaskSettings):
             DataError: there are none.
         """
         load_images(self.data.dataset, "train", data_dir)
+
+
+class ImageFolderSettings(TaskSettings):
+    data: FolderData
+    model: Network
+
+    def folder(self, data_dir: Path | None) -> Path:
+        """The directory that holds train/ and val/.
+
+        Raises:
+            DataError: there is none.
+        """
+        if data_dir is None:
+            raise DataError(f"{self.data.dataset} is not downloaded; give --data-dir, or set OIALR_DATA")
+        directory = data_dir / self.data.dataset
+        for part in ("train", "val"):
+            if not any((directory / part).glob("*/")):
+                raise DataError(f"{directory / part} holds no class directories; put CLASS/*.JPEG there")
+        return directory
+
+    def find_data(self, data_dir: Path | None) -> dict[str, Path]:
+        """The images and, where they lie below the data directory, their ReaL labels.
+
+        Raises:
+            DataError: there are none.
+        """
+        self.folder(data_dir)
+        assert data_dir is not None
+        found = (file for part in ("train", "val") for file in (data_dir / self.data.dataset / part).rglob("*"))
+        return {str(file.relative_to(data_dir)): file for file in found if file.is_file()}
+
+    def prepare_data(self, data_dir: Path | None) -> None:
+        """Only checks that the folders are there.
+
+        Raises:
+            DataError: they are not.
+        """
+        self.folder(data_dir)

@@ -4,6 +4,7 @@ The method of "Revealing the Utilized Rank of Subspaces of Learning in Neural Ne
 """
 
 from oialr_hpo.utilization.accuracy import Accuracy
+from oialr_hpo.utilization.factorise import compact, factorise
 from oialr_hpo.utilization.search import LayerUtilization, Utilization, analyse
 
-__all__ = ["Accuracy", "LayerUtilization", "Utilization", "analyse"]
+__all__ = ["Accuracy", "LayerUtilization", "Utilization", "analyse", "compact", "factorise"]

@@ -1,0 +1,44 @@
+"""Which networks there are, read off the sources of timm and torchvision, so that torch is not imported."""
+
+import difflib
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+CIFAR = tuple(f"vgg{depth}_cifar" for depth in (11, 13, 16, 19)) + tuple(
+    f"resnet{depth}_cifar" for depth in (18, 50, 101)
+)
+TIMM = re.compile(r"^@register_model\n(?:@.*\n)*def (\w+)|^class (\w+)|^    ['\"](\w+)['\"]: ['\"][\w.]*['\"],", re.M)
+TORCHVISION = re.compile(r"^@register_model\(.*\)\n(?:@.*\n)*def (\w+)", re.M)
+
+
+@cache
+def network_names() -> frozenset[str]:
+    """The names of the networks that `build_network` knows."""
+    return frozenset(
+        {*CIFAR, *_found("timm", TIMM), *(f"torchvision/{name}" for name in _found("torchvision", TORCHVISION))}
+    )
+
+
+def check_network_name(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        ValueError: there is no such network; the message names the most similar one.
+    """
+    known = network_names()
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or name.partition(".")[0] in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    raise ValueError(f"name a network of timm or torchvision{f', such as {near[0]!r}' if near else ''}")
+
+
+def _found(package: str, pattern: re.Pattern[str]) -> set[str]:
+    spec = find_spec(package)
+    directories = list(spec.submodule_search_locations or []) if spec else []
+    sources = [file for directory in directories for file in (Path(directory) / "models").rglob("*.py")]
+    return {
+        name for file in sources for match in pattern.findall(file.read_text(encoding="utf-8"))
+        for name in ((match,) if isinstance(match, str) else match) if name
+    }  # fmt: skip

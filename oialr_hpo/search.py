@@ -198,7 +198,7 @@ def environment(ranks: int, jobs: int, ranks_per_trial: int = 1) -> dict[str, An
     """Where and with what a search runs."""
     launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     return {
-        "command": shlex.join([*launcher, "python", "-m", "oialr_hpo.search", *sys.argv[1:]]),
+        "command": shlex.join([*launcher, "python", *_program(), *sys.argv[1:]]),
         "workers": max(ranks // ranks_per_trial, jobs),
         "host": socket.gethostname(),
         "cpus": os.cpu_count(),
@@ -273,6 +273,12 @@ def _ranks() -> int:
         return mpi.world()[1]
     except mpi.LaunchError as error:
         raise ImpossibleChoice(str(error)) from None
+
+
+def _program() -> list[str]:
+    """What this Python runs: `-m` and a module, or a script."""
+    spec = sys.modules["__main__"].__spec__
+    return ["-m", spec.name.removesuffix(".__main__")] if spec else sys.argv[:1]
 
 
 def _commit() -> str | None:

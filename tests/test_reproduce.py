@@ -40,6 +40,9 @@ def test_a_tuned_row_is_searched_trained_and_tested_and_nothing_is_run_twice(
     again = list(evaluate(load(str(exported)), seed=7, threads=tested[0].threads, split="test"))[-1]
     assert again["top1"] == tested[0].metrics["top1"] and again["loss"] == tested[0].metrics["loss"]
 
+    written = RunDirectory.open(tmp_path / "vit_digits/tuned-test").environment["command"]
+    assert "oialr_hpo.search" not in written
+
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
     reproduce.main(command)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")} == files

@@ -211,9 +211,9 @@ def progress(facts: Facts) -> tuple[go.Figure, str]:
                         y=[trial.scores[row]] * 2,
                         mode="lines",
                         line={"dash": "dash", "color": color, "width": 1.5},
-                        name=f"{name}: {trial.scores[row]:.4g}",
+                        name=name if len(goals) > 1 else f"{name}: {trial.scores[row]:.4g}",
                         hoverinfo="skip",
-                        showlegend=column == 0,
+                        showlegend=first,
                         **place,
                     )
             if row == len(goals) - 1:
@@ -235,7 +235,7 @@ def _log_if_wide(figure: go.Figure, values: Sequence[float], **place: Any) -> No
 def _log_ticks(low: float, high: float) -> list[float]:
     """Powers of ten, on a short axis also 2 and 5 times as much, from below `low` to above `high`."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if high < 150 * low else (1,)
+    factors = (1, 2, 5) if high < 50 * low else (1,)
     return [factor * 10.0**power for power in powers for factor in factors]
 
 
@@ -443,10 +443,8 @@ def schedule(facts: Facts) -> tuple[go.Figure, str]:
         raise NothingToDraw("The trials did not record their optimizer steps.")
     figure = go.Figure()
     tuned = facts.experiment.with_settings(winner.settings)
-    for experiment, name, color in (
-        (facts.experiment, "untuned", ORANGE),
-        (tuned, f"best: trial {winner.number}", BLUE),
-    ):
+    name_of_tuned = f"{'best' if len(facts.goals) == 1 else 'of the Pareto front'}: trial {winner.number}"
+    for experiment, name, color in ((facts.experiment, "untuned", ORANGE), (tuned, name_of_tuned, BLUE)):
         total = experiment.training.epochs * per_epoch
         try:
             values = rates(experiment.schedule, total, per_epoch)

@@ -22,6 +22,7 @@ class Oracle:
         self.factors: dict[str, list[Tensor]] = {}
         self.state = {name: [torch.zeros_like(p), torch.zeros_like(p)] for name, p in self.dense.items()}
         self.t = self.u = 0
+        self.counted = dict.fromkeys(self.dense, 0)  # steps in the moments' averages
         if schedule["delay"] == 0:
             self.convert()
 
@@ -39,14 +40,15 @@ class Oracle:
         self.t += 1
         with torch.no_grad():
             for name, p in zip(self.dense, parameters, strict=True):
-                self.descend(p, grads[name], self.state[name])
+                self.counted[name] += 1
+                self.descend(p, grads[name], self.state[name], self.counted[name])
         if self.t == self.schedule["delay"]:
             self.convert()
         elif self.t > self.schedule["delay"] and self.t % self.schedule["frequency"] == 0:
             self.update()
         return loss.item(), grads
 
-    def descend(self, p: Tensor, grad: Tensor, state: list[Tensor]) -> None:
+    def descend(self, p: Tensor, grad: Tensor, state: list[Tensor], t: int) -> None:
         if not self.adam:
             state[0].mul_(0.9).add_(grad)
             p -= 0.2 * state[0]
@@ -54,7 +56,7 @@ class Oracle:
         p -= 1e-2 * 0.05 * p
         state[0].mul_(0.9).add_(0.1 * grad)
         state[1].mul_(0.999).add_(0.001 * grad**2)
-        p -= 1e-2 * (state[0] / (1 - 0.9**self.t)) / ((state[1] / (1 - 0.999**self.t)).sqrt() + 1e-8)
+        p -= 1e-2 * (state[0] / (1 - 0.9**t)) / ((state[1] / (1 - 0.999**t)).sqrt() + 1e-8)
 
     @torch.no_grad()
     def convert(self) -> None:
@@ -78,7 +80,12 @@ class Oracle:
 
     def move_state(self, name: str, left: Tensor, right: Tensor) -> None:
         first, second = (value.flatten(1) for value in self.state[name])
-        self.state[name] = [left.t() @ first @ right, (left**2).t() @ second @ right**2]
+        first, second = left.t() @ first @ right, (left**2).t() @ second @ right**2
+        if self.adam and self.t:  # the moments of all steps become those of one
+            first *= 0.1 / (1 - 0.9 ** self.counted[name])
+            second *= 0.001 / (1 - 0.999 ** self.counted[name])
+            self.counted[name] = 1
+        self.state[name] = [first, second]
 
 
 def mlp() -> nn.Module:

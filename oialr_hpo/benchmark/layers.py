@@ -27,7 +27,14 @@ from torch.nn.grad import conv2d_input
 from torch.nn.parameter import Parameter
 from torch.utils.flop_counter import FlopCounterMode
 
-from oialr_hpo.benchmark.measure import held_for_backward, interleaved, keep_freed_memory, peak_memory, print_table
+from oialr_hpo.benchmark.measure import (
+    CLOCKS,
+    held_for_backward,
+    interleaved,
+    keep_freed_memory,
+    peak_memory,
+    print_table,
+)
 from oialr_hpo.oialr.layers import LowRank, LowRankConv, LowRankLinear
 
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
@@ -105,7 +112,7 @@ def flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def measure(name: str, ranks: Sequence[int], rounds: int, device: str) -> None:
+def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: str) -> None:
     build, shape = CASES[name]
     dense = build().to(device)
     full = min(dense.get_parameter("weight").flatten(1).shape)
@@ -115,7 +122,7 @@ def measure(name: str, ranks: Sequence[int], rounds: int, device: str) -> None:
         ("rank", *paths, "lowest", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
          "peak: dense", "rebuild", "ours"),
     ]  # fmt: skip
-    print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {device}")
+    print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {clock} time, {device}")
     for r in sorted({min(r, full) for r in ranks}):
         layer = low_rank(dense, r).to(device)
         rebuild, merged, ours = (low_rank(dense, r).to(device) for _ in range(3))
@@ -129,7 +136,7 @@ def measure(name: str, ranks: Sequence[int], rounds: int, device: str) -> None:
         }
         trained = [*dense.parameters(), *(each.sigma for each in (layer, rebuild, merged, ours))]
         runs = {path: step(forward, x, trained) for path, forward in forwards.items()}
-        times = interleaved(runs, rounds)
+        times = interleaved(runs, rounds, clock)
         lowest = min(LOW_RANK, key=lambda path: times[path].over(times["dense"]))
         held = [held_for_backward(each, lambda each=each: each(x)) for each in (dense, ours)]  # type: ignore[misc]
         peaks = [peak_memory(runs[path]) for path in ("dense", "rebuild", "ours")]
@@ -158,9 +165,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--ranks", nargs="+", type=int, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     for name in options.cases:
-        measure(name, options.ranks, options.rounds, options.device)
+        measure(name, options.ranks, options.rounds, options.clock, options.device)

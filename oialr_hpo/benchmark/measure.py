@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # malloc.h
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: with one thread, blind to what others run
 
 
 @dataclass(frozen=True)
 class Times:
-    """Wall-clock seconds of one alternative, a value per round."""
+    """Seconds of one alternative, a value per round."""
 
     rounds: list[float]
 
@@ -43,23 +44,23 @@ def keep_freed_memory() -> None:
         malloc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def interleaved(alternatives: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
+def interleaved(alternatives: Mapping[str, Callable[[], Any]], rounds: int, clock: str = "wall") -> dict[str, Times]:
     """Runs every alternative once per round, in turn, so that a slow moment of the machine hits all of them."""
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for run in alternatives.values():  # warms up
         run()
     for _ in range(rounds):
         for name, run in alternatives.items():
-            times[name].append(seconds(run))
+            times[name].append(seconds(run, clock))
     return {name: Times(each) for name, each in times.items()}
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
+def seconds(run: Callable[[], Any], clock: str = "wall") -> float:
+    started = CLOCKS[clock]()
     run()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return CLOCKS[clock]() - started
 
 
 def peak_memory(run: Callable[[], Any]) -> int:

@@ -17,7 +17,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from oialr_hpo.benchmark.measure import interleaved, keep_freed_memory, peak_memory, print_table
+from oialr_hpo.benchmark.measure import CLOCKS, interleaved, keep_freed_memory, peak_memory, print_table
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 
@@ -74,18 +74,20 @@ def training_step(
     return step
 
 
-def measure(name: str, ranks: Sequence[int], batch: int, rounds: int, rebuild: bool, device: str, bf16: bool) -> None:
+def measure(
+    name: str, ranks: Sequence[int], batch: int, rounds: int, clock: str, rebuild: bool, device: str, bf16: bool
+) -> None:
     build, include = NETWORKS[name]
     network = build().to(device)
     dense = training_step(network, adamw(network, device), batch, device, bf16)
     rows = [("rank", "method", "ms", "x dense", "fastest", "peak MB")]
-    print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {device}{', bf16' * bf16}")
+    print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {clock} time, {device}{', bf16' * bf16}")
     for rank in ranks:
         alternatives = {"dense": dense}
         for method in ["rebuild"] * rebuild + ["ours"]:
             model = low_rank(build, include, rank, method == "rebuild").to(device)
             alternatives[method] = training_step(model, adamw(model, device), batch, device, bf16)
-        times = interleaved(alternatives, rounds)
+        times = interleaved(alternatives, rounds, clock)
         for method, taken in times.items():
             rows.append(
                 (
@@ -109,6 +111,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -119,6 +122,7 @@ def main(arguments: Sequence[str]) -> None:
             options.ranks,
             options.batch,
             options.rounds,
+            options.clock,
             not options.no_rebuild,
             options.device,
             options.bf16,

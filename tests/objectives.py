@@ -79,8 +79,8 @@ def quick(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, 
 
 
 def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
-    """Twelve epochs of half a second."""
-    for _ in range(12):
+    """Sixty epochs of half a second."""
+    for _ in range(60):
         time.sleep(0.5)
         yield {"error": 0.5, "trainable_percent": 10.0}
 

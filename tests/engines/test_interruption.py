@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,26 @@ from tests.engines.test_search import run
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ["training.epochs=4", "model.arguments.depth=1", "data.train_images=320", "early_stopping.enabled=false"]
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a command in the checkout; what still runs after the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*command: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def command(out: Path, *options: str) -> list[str]:
@@ -34,15 +56,15 @@ def wait_for_epoch(out: Path) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
+    tmp_path: Path, start: Start, number: signal.Signals
+) -> None:
     out = tmp_path / "run"
     options = ["--trials", "2", "--jobs", "2"]
-    searching = subprocess.Popen(
-        command(out, *options, "--set", "training.epochs=400"), cwd=ROOT, text=True, stderr=subprocess.PIPE
-    )
+    searching = start(*command(out, *options, "--set", "training.epochs=400"))
     wait_for_epoch(out)
     searching.send_signal(number)
-    _, errors = searching.communicate(timeout=60)
+    _, errors = searching.communicate(timeout=120)
     assert searching.returncode == search.INTERRUPTED, errors
     assert "interrupted; the same command with --resume goes on" in errors
     interrupted = RunDirectory.open(out).trials()
@@ -51,15 +73,13 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(tmp_path: Pa
     if number is not signal.SIGTERM:
         return
     reached = {trial.number: len(trial.epochs) for trial in interrupted}
-    searching = subprocess.Popen(
-        command(out, *options, "--set", "training.epochs=400", "--resume"), cwd=ROOT, text=True, stderr=subprocess.PIPE
-    )
+    searching = start(*command(out, *options, "--set", "training.epochs=400", "--resume"))
     time.sleep(1)
     wait_for_epoch(out)
     while all(len(trial.epochs) == reached[trial.number] for trial in RunDirectory.open(out).trials()):
         time.sleep(0.1)
     searching.send_signal(signal.SIGTERM)
-    searching.communicate(timeout=60)
+    searching.communicate(timeout=120)
     for trial in RunDirectory.open(out).trials():
         assert [record["epoch"] for record in trial.epochs] == list(range(1, len(trial.epochs) + 1))
         assert len(trial.epochs) >= reached[trial.number]
@@ -67,7 +87,7 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(tmp_path: Pa
 
 @needs_mpi
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     out = tmp_path / "run"
     changes = ["training.epochs=400", "model.arguments.depth=1", "data.train_images=320", "trials=20"]
     objective = "oialr_hpo.objective:evaluate"
@@ -78,7 +98,7 @@ def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, number: sig
         time.sleep(0.1)
     rank = running(out)[-1]
     os.kill(rank, number)
-    searching.wait(timeout=60)
+    searching.communicate(timeout=120)
     assert [trial.state for trial in RunDirectory.open(out).trials()] == [State.INTERRUPTED] * 3
     assert len(list((out / "checkpoints").iterdir())) == 3
 
@@ -93,14 +113,14 @@ def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
     while not (out / "trials").exists():
         time.sleep(0.01)
     searching.send_signal(signal.SIGUSR1)
-    assert searching.wait(timeout=60) == search.INTERRUPTED
+    assert searching.wait(timeout=120) == search.INTERRUPTED
 
 
 def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
-    limits = ["trials=3", "time_limit=2s", "at_time_limit=interrupt"]
+    limits = ["trials=3", "time_limit=6s", "at_time_limit=interrupt"]
     trials = run(tmp_path, *limits, objective="tests.objectives:slow").trials()
     assert {trial.state for trial in trials} == {State.INTERRUPTED}
-    assert all(len(trial.epochs) < 12 for trial in trials)
+    assert all(len(trial.epochs) < 60 for trial in trials)
     more = ["trials=3", "at_time_limit=interrupt"]
     again = run(tmp_path, *more, objective="tests.objectives:bowl", resume=True).trials()
     assert [trial.state for trial in again] == [State.COMPLETE] * 3
@@ -108,9 +128,9 @@ def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_hangs_is_ended_at_its_timeout(tmp_path: Path) -> None:
-    trials = run(tmp_path, "trials=4", "trial_timeout=1s", objective="tests.objectives:hangs").trials()
+    trials = run(tmp_path, "trials=4", "trial_timeout=4s", objective="tests.objectives:hangs").trials()
     assert [trial.state for trial in trials] == [State.FAILED, State.COMPLETE] * 2
-    assert trials[0].reason == "ran longer than trial_timeout, 1s"
+    assert trials[0].reason == "ran longer than trial_timeout, 4s"
 
 
 def test_out_of_memory_is_a_state_of_its_own(tmp_path: Path) -> None:
@@ -123,20 +143,16 @@ def test_a_process_that_leaks_is_replaced(tmp_path: Path) -> None:
     assert [trial.metrics["process"] == trials[0].metrics["process"] for trial in trials] == [True] * 3 + [False] * 2
 
 
-def test_a_second_search_is_kept_out(tmp_path: Path) -> None:
+def test_a_second_search_is_kept_out(tmp_path: Path, start: Start) -> None:
     out = tmp_path / "run"
     slow = (
         "from tests.engines.test_search import *; import sys; run(Path(sys.argv[1]), objective='tests.objectives:slow')"
     )
-    first = subprocess.Popen([sys.executable, "-c", slow, str(out)], cwd=ROOT)
-    try:
-        while not (out / "trials").exists():
-            time.sleep(0.05)
-        with pytest.raises(RunDirectoryError, match="in use by a running search"):
-            run(out, resume=True)
-    finally:
-        first.kill()
-        first.wait()
+    start(sys.executable, "-c", slow, str(out))
+    while not (out / "trials").exists():
+        time.sleep(0.05)
+    with pytest.raises(RunDirectoryError, match="in use by a running search"):
+        run(out, resume=True)
 
 
 def test_a_full_disk_is_a_clear_message_and_resume_goes_on(tmp_path: Path) -> None:
@@ -167,12 +183,12 @@ def test_an_unwritable_directory_is_a_clear_message(tmp_path: Path) -> None:
         run(tmp_path / "file" / "run")
 
 
-def test_children_end_with_their_parent(tmp_path: Path) -> None:
+def test_children_end_with_their_parent(tmp_path: Path, start: Start) -> None:
     out = tmp_path / "run"
     slow = (
         "from tests.engines.test_search import *; import sys; run(Path(sys.argv[1]), objective='tests.objectives:pids')"
     )
-    parent = subprocess.Popen([sys.executable, "-c", slow, str(out)], cwd=ROOT)
+    parent = start(sys.executable, "-c", slow, str(out))
     wait_for_epoch(out)
     pids = {int(trial.epochs[0]["process"]) for trial in RunDirectory.open(out).trials() if trial.epochs}
     parent.kill()

@@ -98,7 +98,7 @@ def kill(out: Path, search: "subprocess.Popen[str]", everything: bool) -> None:
     ranks = [pid for pid in running(out) if pid != search.pid]
     for pid in [search.pid, *ranks] if everything or not ranks else ranks[-1:]:
         os.kill(pid, signal.SIGKILL)
-    search.wait(timeout=60)
+    search.wait(timeout=120)
     while any(pid in running(out) for pid in ranks):
         time.sleep(0.01)
 

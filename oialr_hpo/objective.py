@@ -2,29 +2,11 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.tasks import Split, load_task
-
-
-class Replica(NamedTuple):
-    """One of the processes that train one trial together.
-
-    Attributes:
-        rank: among them; the first one measures and writes.
-        size: their number.
-        host, port: where the first one listens.
-        listener: the first one's listening socket, a file descriptor.
-        key: tells this trial from those before it at the same address.
-    """
-
-    rank: int
-    size: int
-    host: str
-    port: int
-    listener: int | None
-    key: str
+from oialr_hpo.training.replica import Replica
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.objective import Replica
+from oialr_hpo.training.replica import Replica
 
 
 def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:

@@ -26,7 +26,7 @@ import numpy as np
 from mpi4py import MPI
 
 from oialr_hpo import search
-from oialr_hpo.benchmark.search import CHECKPOINTS, REFERENCES, Array, Table, report, simulate
+from oialr_hpo.benchmark.regret import CHECKPOINTS, REFERENCES, Array, Table, report, simulate
 from oialr_hpo.engines.mpi import wait_for_all
 from oialr_hpo.engines.propulate import Island
 from oialr_hpo.experiment import Experiment, Sampler, load

@@ -14,7 +14,7 @@ from mpi4py import MPI
 from oialr_hpo.engines.child import Job, Outcome, Verdict
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.objective import Replica
+from oialr_hpo.training.replica import Replica
 
 JOB, VERDICT, END, QUIT, FAILED, READY, STOP = range(1, 8)
 PATIENCE = 10.0  # seconds in which a follower's child is expected to end what the leader's has ended

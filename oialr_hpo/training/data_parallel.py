@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves, tree_map
 
-from oialr_hpo.objective import Replica
+from oialr_hpo.training.replica import Replica
 
 
 class Replicas:

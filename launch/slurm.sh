@@ -21,10 +21,30 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
 fi
 echo "=== $(date '+%F %T') job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST"
 
+export SLURM_KILL_BAD_EXIT=1 # of srun: a rank that dies takes the others along, which would wait for it
+
 signals=
 pass_on() {
     signals="$signals $1"
     kill -s "$1" "$command" 2>/dev/null
+}
+
+# SIGTERM is the time limit, where saving took too long; or scancel; or a preemption after which Slurm itself requeues.
+terminate() {
+    pass_on TERM
+    if scontrol show job --oneliner "$SLURM_JOB_ID" | grep -q Reason=TimeLimit; then
+        back_to_queue "cut off by the time limit"
+    fi
+}
+
+# The job once more, MAX_RESTARTS times at most.
+back_to_queue() {
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt "$MAX_RESTARTS" ]; then
+        echo "$1; back to the queue"
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "$1 after $MAX_RESTARTS restarts; submit again to go on"
+    fi
 }
 
 # Run a command and pass on to it what the batch system signals; the status is the command's.
@@ -32,26 +52,18 @@ run() {
     "$@" &
     command=$!
     trap 'pass_on USR1' USR1
-    trap 'pass_on TERM' TERM
+    trap terminate TERM
     while kill -0 "$command" 2>/dev/null; do
         wait "$command"
     done
     wait "$command"
 }
 
-# End the job with a status; one that was interrupted for want of time goes back to the queue, MAX_RESTARTS times at most.
-# SIGTERM alone is scancel, or a preemption after which Slurm requeues the job itself.
+# End the job with a status; one that was interrupted for want of time goes back to the queue.
 finish() {
     case "$1:$signals" in
-    0:*) exit 0 ;;
-    75: | *:\ USR1*)
-        if [ "${SLURM_RESTART_COUNT:-0}" -lt "$MAX_RESTARTS" ]; then
-            echo "interrupted with status $1; back to the queue"
-            scontrol requeue "$SLURM_JOB_ID"
-        else
-            echo "interrupted with status $1 after $MAX_RESTARTS restarts; submit again to go on"
-        fi
-        ;;
+    0:* | *TERM*) ;;
+    75:* | *USR1*) back_to_queue "interrupted with status $1" ;;
     esac
     exit "$1"
 }

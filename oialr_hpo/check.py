@@ -79,8 +79,10 @@ class Alone:
     def gather(self, value: T) -> list[T]:
         return [value]
 
-    def on_every_node(self, action: Callable[[], T]) -> T:
+    def on_first_rank(self, action: Callable[[], T]) -> T:
         return action()
+
+    on_every_node = on_first_rank
 
     def abort(self) -> None:
         pass
@@ -93,7 +95,8 @@ class Many:
         from oialr_hpo.engines import mpi
 
         self.rank, self.size = mpi.world()
-        self.local_rank, self.gather, self.on_every_node = mpi.local_rank, mpi.gather, mpi.on_every_node
+        self.local_rank, self.gather = mpi.local_rank, mpi.gather
+        self.on_first_rank, self.on_every_node = mpi.on_first_rank, mpi.on_every_node
         self._mpi = mpi
 
     def describe(self) -> str:
@@ -379,6 +382,7 @@ def _data(
         return data_dir
 
     try:
+        ranks.on_first_rank(lambda: experiments.find_data(experiment, data_dir))  # downloads by one rank of all
         found = ranks.on_every_node(ready)
     except DataError as error:
         findings.errors.append(str(error))

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 up() {
-    mkdir -p "$dir"/{munge,state,spool/n1,spool/n2,log,run,dev}
+    mkdir -p "$dir"/{munge,state,spool/n1,spool/n2,tmp/n1,tmp/n2,log,run,dev}
     chmod 755 "$dir" "$dir/munge"
     for gpu in 0 1; do
         [ -c "$dir/dev/nvidia$gpu" ] || mknod "$dir/dev/nvidia$gpu" c 1 3 # twins of /dev/null
@@ -22,6 +22,7 @@ CredType=cred/munge
 AuthInfo=socket=$dir/munge/socket,cred_expire=5
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool/%n
+TmpFS=$dir/tmp/%n
 SlurmctldPidFile=$dir/run/slurmctld.pid
 SlurmdPidFile=$dir/run/slurmd.%n.pid
 SlurmctldLogFile=$dir/log/slurmctld.log

@@ -174,7 +174,7 @@ def test_requeues_are_bounded(tmp_path: Path) -> None:
 def test_a_search_that_is_cancelled_is_saved_and_not_requeued(tmp_path: Path) -> None:
     job = Job(tmp_path, "slurm_single_node.sbatch", *ONE_BY_TWO, RUN=str(tmp_path / "run"), OPTIONS=SLOW)
     trials = tmp_path / "run" / "trials"
-    wait_for(lambda: sum('"event": "epoch"' in file.read_text() for file in trials.glob("*")) == 2, 120, job.said)
+    wait_for(lambda: sum('"event": "epoch"' in file.read_text() for file in trials.glob("*")) == 2, 300, job.said)
     subprocess.run(["scancel", job.number], check=True)
     assert job.wait() == "CANCELLED"
     wait_for(lambda: len(list((tmp_path / "run").glob("checkpoints/*.pt"))) == 2, 30, job.said)

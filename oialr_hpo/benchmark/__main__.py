@@ -1,4 +1,4 @@
-"""`python -m oialr_hpo.benchmark {layers,step,moments,search,stopping} ...`: runs the module of that name."""
+"""`python -m oialr_hpo.benchmark {layers,step,moments,search,startup,stopping} ...`: runs the module of that name."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ NAMES = {
     "run": "a whole run of the mini ViT against dense training, wall time",
     "moments": "what becomes of Adam's second moments when the basis of a weight changes",
     "search": "how fast the samplers find good settings; under mpirun, also how busy the ranks are",
+    "startup": "how long the ranks of a search take to be ready, and what they hold, against plain Propulate",
     "stopping": "what early stopping would have saved in finished searches, and cost",
 }
 

@@ -27,6 +27,7 @@ class Job:
     def __init__(self, directory: Path, script: str, *options: str, **variables: str):
         environment = directory / "env.sh"
         environment.write_text(
+            "export MPIR_CVAR_CH4_NETMOD=ofi\n"  # UCX may find a bandwidth of 0 on an overloaded machine
             f'export PATH="{Path(sys.executable).parent}:$PATH"\n'
             f'STAGE_DIR="{directory}/local disk"\nLAUNCH=${{LAUNCH-srun --mpi=pmi2}}\nINTERPRETER=python\n'
         )

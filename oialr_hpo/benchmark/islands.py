@@ -14,6 +14,7 @@ drawn once, by number, and are the same for every contender:
 import heapq
 import logging
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from mpi4py import MPI
 
 from oialr_hpo import search
 from oialr_hpo.benchmark.regret import CHECKPOINTS, REFERENCES, Array, Table, report, simulate
-from oialr_hpo.engines.mpi import wait_for_all
+from oialr_hpo.engines.mpi import gather, wait_for_all
 from oialr_hpo.engines.propulate import Island
 from oialr_hpo.experiment import Experiment, Sampler, load
 
@@ -42,11 +43,13 @@ def measure(names: Sequence[str], tables: Sequence[Table], seeds: int, trials: S
     for name, table in product(names, tables) if seeds else ():
         if name in REFERENCES:
             mine = [simulate(table, name, comm.size, seed) for seed in range(comm.rank, seeds, comm.size)]
-            found = [regret for some in comm.allgather(mine) for regret in some]
+            found = [regret for some in gather(mine) for regret in some]
         else:
             sampler = Sampler.model_validate({"name": name})
             found = [regret(table, sampler, seed) for seed in range(seeds)]
         regrets[name][table.name] = np.array(found)
+        if comm.rank == 0 and sys.stderr.isatty():
+            print(f"{name} on {table.name}", file=sys.stderr)
     if comm.rank == 0 and seeds:
         print(report(regrets, comm.size), flush=True)
     if comm.rank == 0 and trials:

@@ -75,7 +75,7 @@ def test_a_search_in_which_everything_fails_alike_stops_early(tmp_path: Path) ->
 
 
 def test_no_trial_starts_after_the_time_limit(tmp_path: Path) -> None:
-    finished = run(tmp_path, "trials=100000", "time_limit=3s")
+    finished = run(tmp_path, "trials=100000", "time_limit=6s")
     assert 0 < len(finished.trials()) < 100000
     assert all(trial.finished for trial in finished.trials())
 

@@ -33,7 +33,7 @@ from oialr_hpo.benchmark.measure import (
     interleaved,
     keep_freed_memory,
     peak_memory,
-    print_table,
+    print_row,
 )
 from oialr_hpo.oialr.layers import LowRank, LowRankConv, LowRankLinear
 
@@ -118,11 +118,10 @@ def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: st
     full = min(dense.get_parameter("weight").flatten(1).shape)
     x = torch.randn(shape, device=device).requires_grad_()
     paths = ("dense", *LOW_RANK, "ours")
-    rows: list[tuple[str, ...]] = [
-        ("rank", *paths, "lowest", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
-         "peak: dense", "rebuild", "ours"),
-    ]  # fmt: skip
+    header = ("rank", *paths, "lowest ", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
+              "peak: dense", "rebuild", "ours")  # fmt: skip
     print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {clock} time, {device}")
+    print_row(header, header)
     for r in sorted({min(r, full) for r in ranks}):
         layer = low_rank(dense, r).to(device)
         rebuild, merged, ours = (low_rank(dense, r).to(device) for _ in range(3))
@@ -140,7 +139,7 @@ def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: st
         lowest = min(LOW_RANK, key=lambda path: times[path].over(times["dense"]))
         held = [held_for_backward(each, lambda each=each: each(x)) for each in (dense, ours)]  # type: ignore[misc]
         peaks = [peak_memory(runs[path]) for path in ("dense", "rebuild", "ours")]
-        rows.append(
+        print_row(
             (
                 str(r),
                 *(f"{1e3 * times[path].seconds:.1f}" for path in paths),
@@ -150,9 +149,9 @@ def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: st
                 f"{times['rebuild'].over(times['ours']):.2f}",
                 f"{flops(runs['dense']) / flops(runs['ours']):.2f}",
                 *(f"{size / 1e6:.1f}" for size in (*held, *peaks)),
-            )
+            ),
+            header,
         )
-    print_table(rows)
 
 
 def main(arguments: Sequence[str]) -> None:

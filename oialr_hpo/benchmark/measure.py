@@ -105,3 +105,8 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.rjust, row, widths)), flush=True)
+
+
+def print_row(row: Sequence[str], header: Sequence[str]) -> None:
+    """A row as soon as it is measured, under the `header` that was printed in the same way."""
+    print("  ".join(cell.rjust(max(len(name), 6)) for cell, name in zip(row, header, strict=True)), flush=True)

@@ -17,7 +17,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from oialr_hpo.benchmark.measure import CLOCKS, interleaved, keep_freed_memory, peak_memory, print_table
+from oialr_hpo.benchmark.measure import CLOCKS, interleaved, keep_freed_memory, peak_memory, print_row
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 
@@ -80,8 +80,9 @@ def measure(
     build, include = NETWORKS[name]
     network = build().to(device)
     dense = training_step(network, adamw(network, device), batch, device, bf16)
-    rows = [("rank", "method", "ms", "x dense", "fastest", "peak MB")]
+    header = ("rank", "method ", "ms", "x dense", "fastest", "peak MB")
     print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {clock} time, {device}{', bf16' * bf16}")
+    print_row(header, header)
     for rank in ranks:
         alternatives = {"dense": dense}
         for method in ["rebuild"] * rebuild + ["ours"]:
@@ -89,7 +90,7 @@ def measure(
             alternatives[method] = training_step(model, adamw(model, device), batch, device, bf16)
         times = interleaved(alternatives, rounds, clock)
         for method, taken in times.items():
-            rows.append(
+            print_row(
                 (
                     str(rank),
                     method,
@@ -97,9 +98,9 @@ def measure(
                     f"{times['dense'].over(taken):.2f}",
                     f"{min(times['dense'].rounds) / min(taken.rounds):.2f}",
                     f"{peak_memory(alternatives[method]) / 1e6:.0f}",
-                )
+                ),
+                header,
             )
-    print_table(rows)
 
 
 def main(arguments: Sequence[str]) -> None:

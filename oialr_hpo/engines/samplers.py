@@ -10,7 +10,6 @@ import importlib.util
 import math
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, get_args
@@ -183,8 +182,6 @@ class Evolution:
         self._tried: set[bytes] = set()
         self._known: dict[int, Any] = {}
         self._model = GaussianProcess(self._geometry.owner)
-        # While the first trials run: the import takes as long as hundreds of proposals.
-        threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True).start()
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
         return individual(self._space, self._genes(individuals, pending))
@@ -273,6 +270,8 @@ class GaussianProcess:
         owner: of each feature, the parameter it belongs to.
     """
 
+    REFINEMENTS = 25
+
     def __init__(self, owner: NDArray[np.intp]):
         self._owner, self._d = owner, int(owner.max()) + 1
         self._log_scale = math.log(0.5) + 0.25 * math.log(self._d)
@@ -314,19 +313,21 @@ class GaussianProcess:
         return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
 
     def _refine(self, points: Array, targets: Array) -> None:
-        from scipy.optimize import minimize
-
+        """Resilient backpropagation (Riedmiller and Braun 1993), from the last optimum on: scipy's optimisers would
+        do it in fewer steps, but take longer to import than a search spends on all of them."""
         squares = np.stack([((points[:, None, mine] - points[None, :, mine]) ** 2).sum(-1) for mine in self._columns()])
-        bounds = [(math.log(0.05), math.log(20.0))] * self._d + [(math.log(1e-5), 0.0)]
-        self._theta = minimize(
-            self._loss,
-            self._theta,
-            (squares, targets),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": 15},
-        ).x
+        low = np.r_[np.full(self._d, math.log(0.05)), math.log(1e-5)]
+        high = np.r_[np.full(self._d, math.log(20.0)), 0.0]
+        theta, step, before = self._theta, np.full(self._d + 1, 0.2), np.zeros(self._d + 1)
+        best = math.inf
+        for _ in range(self.REFINEMENTS):
+            loss, slope = self._loss(theta, squares, targets)
+            if loss < best:
+                best, self._theta = loss, theta
+            turned = slope * before
+            step = np.clip(step * np.where(turned > 0, 1.3, np.where(turned < 0, 0.5, 1.0)), 0.01, 1.0)
+            before = np.where(turned < 0, 0.0, slope)
+            theta = np.clip(theta - np.sign(before) * step, low, high)
 
     def _columns(self) -> list[NDArray[np.bool_]]:
         return [self._owner == parameter for parameter in range(self._d)]

@@ -6,4 +6,5 @@ source launch/environment.sh
 
 ruff check .
 mypy
-python -m pytest "$@"
+export OMP_NUM_THREADS=1  # a test worker per core
+python -m pytest -n auto --dist worksteal "$@"

@@ -17,7 +17,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from itertools import product
 from pathlib import Path
@@ -28,12 +28,12 @@ from mpi4py import MPI
 
 from oialr_hpo import search
 from oialr_hpo.benchmark.regret import CHECKPOINTS, REFERENCES, Array, Table, report, simulate
+from oialr_hpo.benchmark.sleep import MEAN, SIGMA, length, sleep
 from oialr_hpo.engines.mpi import gather, wait_for_all
 from oialr_hpo.engines.propulate import Island
-from oialr_hpo.experiment import Experiment, Sampler, load
+from oialr_hpo.experiment import Sampler, load
 
 TABLE_SECONDS = 0.25
-MEAN, SIGMA = 2.0, 0.5  # seconds; of the logarithm
 
 
 def measure(names: Sequence[str], tables: Sequence[Table], seeds: int, trials: Sequence[int]) -> None:
@@ -85,17 +85,6 @@ def regret(table: Table, sampler: Sampler, seed: int) -> list[float]:
     return [min(losses[:count]) for count in CHECKPOINTS]
 
 
-def length(number: int) -> float:
-    """Seconds that trial `number` takes: lognormal, its mean `MEAN`."""
-    return random.Random(number).lognormvariate(np.log(MEAN) - SIGMA**2 / 2, SIGMA)
-
-
-def sleep(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
-    """The objective of the searches here: a trial that does nothing for as long as its number says."""
-    time.sleep(length(seed - experiment.seed))
-    yield {"error": experiment.oialr.cutoff, "trainable_percent": 10.0}
-
-
 def greedy(lengths: Sequence[float], ranks: int) -> float:
     """Utilization of `ranks` that take the next of the trials as soon as they are free."""
     free = [0.0] * ranks
@@ -112,7 +101,9 @@ def ours(trials: int) -> tuple[float, float]:
     comm.Barrier()
     before = time.process_time()
     with redirect_stdout(None):
-        finished = search.run(load("vit_digits", changes), out=Path(directory) / "run", objective=f"{__name__}:sleep")
+        finished = search.run(
+            load("vit_digits", changes), out=Path(directory) / "run", objective=f"{sleep.__module__}:{sleep.__name__}"
+        )
     spent = comm.reduce(time.process_time() - before)
     if comm.rank:
         return 0.0, 0.0

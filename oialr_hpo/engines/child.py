@@ -70,10 +70,14 @@ def main() -> None:
         except EOFError:
             return
         outcome, reason = _run(job, connection)
+        leaked = held and _memory() - held > LEAK_BYTES
+        if leaked:
+            _free()
+            leaked = _memory() - held > LEAK_BYTES
+        fit = outcome is not Outcome.OUT_OF_MEMORY and not _accelerator_failed(reason) and not leaked
+        connection.send(("end", outcome, reason, fit))
         _free()
         held = held or _memory()
-        fit = outcome is not Outcome.OUT_OF_MEMORY and not _accelerator_failed(reason) and _memory() - held < LEAK_BYTES
-        connection.send(("end", outcome, reason, fit))
 
 
 def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[Outcome, str | None]:

@@ -98,12 +98,15 @@ def _work(
         for known in filter(_breeds, earlier):
             island.remember(_evaluated(known, experiment, samplers.individual_of(space, known)))
         worker.wait_until_ready()
+        proposal: Individual | None = None
+        desk.request()
         while ticket := desk.next():
             settings, individual = ticket.settings, None
             if settings is None:
-                individual = island.propose()
+                individual, proposal = proposal or island.propose(), None
                 settings = space.decode(individual)
             worker.start(ticket, settings)
+            island.prepare()
             while not (trial := worker.poll(desk.POLL_SECONDS)):
                 desk.serve()
                 if desk.stopping or search.interrupts_now:
@@ -112,6 +115,9 @@ def _work(
                 individual = individual or samplers.individual_of(space, trial)
                 island.tell(_evaluated(trial, experiment, individual))
             desk.ended(trial)
+            desk.request()
+            if ticket.settings is None and proposal is None:
+                proposal = island.propose()  # while rank 0 answers; the next ticket most likely wants one
         desk.close()
     finally:
         worker.close()
@@ -154,6 +160,9 @@ class LocalDesk:
         """When running trials are cut off, in time.time()."""
         return self._stop.deadline
 
+    def request(self) -> None:
+        """Ask for a ticket, which `next` then gives."""
+
     def next(self) -> Ticket | None:
         """The next ticket, or None when the budget is spent."""
         self.serve()
@@ -175,7 +184,7 @@ class LocalDesk:
             for rank in self._others:
                 self._comm.send(self.cut_off, dest=rank, tag=STOP)
         status = MPI.Status()
-        while self._comm.iprobe(tag=MPI.ANY_TAG, status=status):
+        while self._comm.iprobe(tag=MPI.ANY_TAG, status=status) or self._comm.iprobe(tag=MPI.ANY_TAG, status=status):
             source, tag = status.Get_source(), status.Get_tag()
             message = self._comm.recv(source=source, tag=tag)
             if tag == TICKET_REQUEST:
@@ -218,9 +227,11 @@ class RemoteDesk:
     def cut_off(self) -> float | None:
         return self._stop.deadline
 
-    def next(self) -> Ticket | None:
+    def request(self) -> None:
         self.serve()
         self._comm.send(None, dest=0, tag=TICKET_REQUEST)
+
+    def next(self) -> Ticket | None:
         return self._receive(TICKET)
 
     def stops(self, number: int, point: Point, judged: bool) -> bool:
@@ -249,7 +260,7 @@ class RemoteDesk:
         pause = 0.001
         while not self._comm.iprobe(source=0, tag=tag):
             time.sleep(pause)
-            pause = min(2 * pause, 0.02)  # rank 0 may be starting its own trial
+            pause = min(1.5 * pause, 0.005)
         return self._comm.recv(source=0, tag=tag)
 
 
@@ -310,6 +321,12 @@ class Island(Pollinator):
     def propose(self) -> Individual:
         self.receive()
         return self._breed()
+
+    def prepare(self) -> None:
+        """Learn from what is known while the own trial runs, so that the next proposal takes less time."""
+        self.receive()
+        if isinstance(self.propagator, samplers.Evolution):
+            self.propagator.prepare(self.population)
 
     def remember(self, individual: Individual) -> None:
         """Add an evaluated individual to this rank's view of the population."""

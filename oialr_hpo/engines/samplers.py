@@ -198,11 +198,19 @@ class Evolution:
         children = self._untried(self._breed(_genes_of(individuals[i] for i in order[: self._population])))
         if not len(children):
             return self._rng.random(len(self._space))
-        kept = _memorable(losses, self.MEMORY)
-        points = self._geometry.features(self._geometry.snap(_genes_of(individuals[i] for i in kept)))
-        self._model.fit(points, _normal_scores(losses, kept), len(losses))
+        self._fit(individuals, losses, growth=1.6)
         drawn = self._model.draw(self._geometry.features(children), self._rng)
         return children[np.argmin(drawn)]
+
+    def prepare(self, individuals: Sequence[Any]) -> None:
+        """Bring the model up to date ahead of the next proposal."""
+        if len(individuals) >= 3:
+            self._fit(individuals, np.array([one.loss for one in individuals]), growth=1.25)
+
+    def _fit(self, individuals: Sequence[Any], losses: Array, growth: float) -> None:
+        kept = _memorable(losses, self.MEMORY)
+        points = self._geometry.features(self._geometry.snap(_genes_of(individuals[i] for i in kept)))
+        self._model.fit(points, _normal_scores(losses, kept), len(losses), growth)
 
     def _breed(self, parents: Array) -> Array:
         """(CHILDREN, d) genes of children of `parents` (best first)."""
@@ -278,14 +286,14 @@ class GaussianProcess:
         self._theta = np.r_[np.full(self._d, self._log_scale), -5.0]  # log length scales, log noise variance
         self._fitted = 0
 
-    def fit(self, points: Array, targets: Array, observed: int) -> None:
+    def fit(self, points: Array, targets: Array, observed: int, growth: float) -> None:
         """Condition on (n, features) points and (n,) targets.
 
-        The hyperparameters are refined whenever `observed`, the size of the whole history, has grown by a quarter.
+        The hyperparameters are refined whenever `observed`, the size of the whole history, has grown by that factor.
         """
         self._mean = targets.mean()
         targets = targets - self._mean
-        if observed >= 1.25 * self._fitted:
+        if observed >= growth * self._fitted:
             self._refine(points, targets)
             self._fitted = observed
         self._points = points

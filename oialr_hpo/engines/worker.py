@@ -141,10 +141,10 @@ class Worker:
         return self._overdue()
 
     def close(self) -> None:
-        """Stop the process, between trials or not, and note that the worker is no longer held."""
-        self._process.close()
+        """Note that the worker is no longer held, and stop the process, between trials or not."""
         self.log.worker("close")
         self.log.close()
+        self._process.close()
 
     def _judge(self) -> Verdict:
         assert self.trial is not None

@@ -207,7 +207,7 @@ def test_the_model_explains_what_it_saw():
     points = rng.random((60, 3))
     truth = np.sin(4 * points[:, 0]) + points[:, 1]
     model = samplers.GaussianProcess(np.arange(3))
-    model.fit(points, truth, 60)
+    model.fit(points, truth, 60, growth=1.25)
     new = rng.random((50, 3))
     drawn = np.mean([model.draw(new, rng) for _ in range(20)], axis=0)
     assert np.abs(drawn - np.sin(4 * new[:, 0]) - new[:, 1]).max() < 0.1

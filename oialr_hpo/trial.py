@@ -181,6 +181,7 @@ class TrialLog:
 
     def __init__(self, path: Path):
         self.path = path
+        self._cpu = time.process_time()
         try:
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115 (open as long as the worker lives)
             if torn(path):
@@ -203,9 +204,14 @@ class TrialLog:
         known = ("number", "state", "reason", "scores", "violation", "metrics", "best_epoch", "seconds")
         self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
 
-    def worker(self, event: str) -> None:
-        """Note that the worker opened or closed: the time it was held, for the utilization."""
-        self._write({"event": event}, durable=True)
+    def opened(self) -> None:
+        """Note that the worker is held from now on, for the utilization."""
+        self._cpu = time.process_time()
+        self._write({"event": "open"}, durable=True)
+
+    def closed(self) -> None:
+        """Note that the worker is no longer held, and what CPU time this process took meanwhile."""
+        self._write({"event": "close", "cpu": time.process_time() - self._cpu}, durable=True)
 
     def close(self) -> None:
         self._file.close()
@@ -267,11 +273,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds from the first event to the last, and summed over workers: held, and spent on trials."""
+    """Seconds from the first event to the last, and summed over workers: held, spent on trials, and of CPU time of the
+    processes that propose and keep the books."""
 
     elapsed: float
     held: float
     training: float
+    overhead: float
 
     @property
     def utilization(self) -> float | None:
@@ -456,7 +464,8 @@ class RunDirectory:
         held = sum(span.seconds for span in spans if span.trial is None)
         training = sum(span.seconds for span in spans if span.trial is not None)
         elapsed = max((span.ended for span in spans), default=0.0) - min((span.began for span in spans), default=0.0)
-        return Usage(elapsed, held, training)
+        overhead = sum(event.get("cpu", 0.0) for event in self._events() if event["event"] == "close")
+        return Usage(elapsed, held, training, overhead)
 
     def _files(self) -> list[Path]:
         return sorted((self.path / "trials").glob("rank-*.jsonl"))

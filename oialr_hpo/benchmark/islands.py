@@ -31,13 +31,14 @@ from oialr_hpo.benchmark.regret import CHECKPOINTS, REFERENCES, Array, Table, re
 from oialr_hpo.benchmark.sleep import MEAN, SIGMA, length, sleep
 from oialr_hpo.engines.mpi import gather, wait_for_all
 from oialr_hpo.engines.propulate import Island
-from oialr_hpo.experiment import Sampler, load
+from oialr_hpo.experiment import Experiment, Sampler, load
+from oialr_hpo.trial import Role, RunDirectory, Trial, judge
 
 TABLE_SECONDS = 0.25
 
 
-def measure(names: Sequence[str], tables: Sequence[Table], seeds: int, trials: Sequence[int]) -> None:
-    """Measure on all ranks of COMM_WORLD and print on rank 0; `trials` are counted per rank."""
+def measure(names: Sequence[str], tables: Sequence[Table], seeds: int, trials: Sequence[int], late: int) -> None:
+    """Measure on all ranks of COMM_WORLD and print on rank 0; `trials` are counted per rank, `late` ones in all."""
     comm = MPI.COMM_WORLD
     regrets: dict[str, dict[str, Array]] = {name: {} for name in names}
     for name, table in product(names, tables) if seeds else ():
@@ -63,6 +64,10 @@ def measure(names: Sequence[str], tables: Sequence[Table], seeds: int, trials: S
         if comm.rank == 0:
             figures = f"{reached:.3f} | {plain:.3f} | {ceiling:.3f} | {reached / ceiling:.3f} | {cpu:.0f} ms"
             print(f"| {comm.size} x {each} | {figures} |", flush=True)
+    if late:
+        _, cpu = ours(10 * comm.size, earlier=late)
+        if comm.rank == 0:
+            print(f"\nCPU per trial, all ranks, with {late:,} trials in the log: {cpu:.0f} ms", flush=True)
 
 
 def regret(table: Table, sampler: Sampler, seed: int) -> list[float]:
@@ -76,6 +81,7 @@ def regret(table: Table, sampler: Sampler, seed: int) -> list[float]:
     while len(island.population) < CHECKPOINTS[-1]:
         individual = island.propose()
         individual.loss, seconds = table.train(individual)
+        island.prepare()
         time.sleep(scale * seconds)
         ends.append((time.time(), individual.loss))
         island.tell(individual)
@@ -93,22 +99,41 @@ def greedy(lengths: Sequence[float], ranks: int) -> float:
     return sum(lengths) / (ranks * max(free))
 
 
-def ours(trials: int) -> tuple[float, float]:
-    """Utilization of a search over all ranks of COMM_WORLD, and CPU milliseconds of all parents per trial (rank 0)."""
+def ours(trials: int, earlier: int = 0) -> tuple[float, float]:
+    """Utilization of a search over all ranks of COMM_WORLD, and CPU milliseconds of all parents per trial (rank 0).
+
+    `earlier` trials are in the log when it begins.
+    """
     comm = MPI.COMM_WORLD
-    directory = comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None)
-    changes = ["early_stopping.enabled=false", "dense_baseline=false", f"trials={trials}"]
-    comm.Barrier()
-    before = time.process_time()
+    changes = ["early_stopping.enabled=false", "dense_baseline=false", f"trials={earlier + trials}"]
+    experiment = load("vit_digits", changes)
+    out = Path(comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None)) / "run"
+    if comm.rank == 0 and earlier:
+        fill(out, experiment, earlier)
+    objective = f"{sleep.__module__}:{sleep.__name__}"
     with redirect_stdout(None):
-        finished = search.run(
-            load("vit_digits", changes), out=Path(directory) / "run", objective=f"{sleep.__module__}:{sleep.__name__}"
-        )
-    spent = comm.reduce(time.process_time() - before)
+        finished = search.run(experiment, out=out, objective=objective, resume=earlier > 0)
+    wait_for_all(comm)
     if comm.rank:
         return 0.0, 0.0
-    held = finished.usage().held
-    return sum(length(trial.number) for trial in finished.trials()) / held, 1000 * (spent or 0.0) / trials
+    usage, slept = finished.usage(), [trial.number for trial in finished.trials()[earlier:]]
+    return sum(map(length, slept)) / usage.held, 1000 * usage.overhead / trials
+
+
+def fill(out: Path, experiment: Experiment, trials: int) -> None:
+    """Make a run directory with so many finished trials of random settings."""
+    run = RunDirectory.create(out, search.with_sampler(experiment, "propulate"), search.environment(1, 1), resume=False)
+    log, stream = run.log(0), np.random.default_rng(0)
+    for number in range(trials):
+        genes = dict(zip(experiment.space.parameters, stream.random(len(experiment.space)), strict=True))
+        settings = experiment.space.decode(genes)
+        trial = Trial(number, Role.PROPOSAL, settings, seed=number, worker=0, started=time.time())
+        log.start(trial)
+        trial.add({"epoch": 1, "error": settings["oialr.cutoff"], "trainable_percent": 10.0})
+        log.epoch(trial)
+        judge(trial, experiment)
+        log.end(trial)
+    run.release()
 
 
 def plain_propulate(trials: int, genes: int = 8) -> float:

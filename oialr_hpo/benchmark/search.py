@@ -26,6 +26,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--trials", nargs="*", type=int, default=[10, 40], metavar="N", help="per rank, of the sleeping searches"
     )
+    parser.add_argument(
+        "--late",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="trials in the log where CPU time is measured",
+    )
     options = parser.parse_args(arguments)
     chosen = list(dict.fromkeys(("random", *options.samplers)))
     if unknown := [name for name in chosen if name not in (*REFERENCES, *samplers.NAMES)]:
@@ -39,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     if launchers.launched():
         from oialr_hpo.benchmark import islands
 
-        islands.measure(chosen, searched, options.seeds, options.trials)
+        islands.measure(chosen, searched, options.seeds, options.trials, options.late)
         return
     regrets: dict[str, dict[str, Array]] = {name: {} for name in chosen}
     for name in chosen:

@@ -83,7 +83,7 @@ class Worker:
     def wait_until_ready(self) -> None:
         """Wait for the process to be up; from then on the worker's time counts as held."""
         self._process.wait_until_ready()
-        self.log.worker("open")
+        self.log.opened()
 
     def start(self, ticket: Ticket, settings: dict[str, Value]) -> None:
         """Begin a trial with these searched settings."""
@@ -142,7 +142,7 @@ class Worker:
 
     def close(self) -> None:
         """Note that the worker is no longer held, and stop the process, between trials or not."""
-        self.log.worker("close")
+        self.log.closed()
         self.log.close()
         self._process.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -39,18 +41,20 @@ def rebuild(model: nn.Module) -> None:
     if not isinstance(model, DistributedDataParallel):
         return
     hooks = model._comm_hooks
-    model.__init__(  # type: ignore[misc]
-        model.module,
-        device_ids=model.device_ids,
-        output_device=model.output_device,
-        dim=model.dim,
-        broadcast_buffers=model.broadcast_buffers,
-        process_group=model.process_group,
-        bucket_cap_mb=model.bucket_bytes_cap / 2**20,
-        find_unused_parameters=model.find_unused_parameters,
-        gradient_as_bucket_view=model.gradient_as_bucket_view,
-        static_graph=model.static_graph,
-        mixed_precision=model.mixed_precision,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch rename broadcast_buffers
+        model.__init__(  # type: ignore[misc]
+            model.module,
+            device_ids=model.device_ids,
+            output_device=model.output_device,
+            dim=model.dim,
+            broadcast_buffers=model.broadcast_buffers,
+            process_group=model.process_group,
+            bucket_cap_mb=model.bucket_bytes_cap / 2**20,
+            find_unused_parameters=model.find_unused_parameters,
+            gradient_as_bucket_view=model.gradient_as_bucket_view,
+            static_graph=model.static_graph,
+            mixed_precision=model.mixed_precision,
+        )
     for hook, state in hooks:
         model.register_comm_hook(state, hook)

@@ -88,7 +88,10 @@ def test_with_two_goals_only_the_dominated_stop() -> None:
     assert stops(experiment, others, trial(9, [0.5] * 10, delay=1))
 
 
-@given(st.lists(st.floats(0, 1), min_size=4, max_size=30), st.floats(0, 1))
+@given(
+    st.lists(st.integers(0, 50).map(lambda n: n / 50), min_size=4, max_size=30),
+    st.integers(0, 50).map(lambda n: n / 50),
+)
 def test_the_share_that_goes_on_is_one_in_factor(errors: list[float], error: float) -> None:
     experiment = load("vit_digits", [f"training.epochs={EPOCHS}"])
     others = [trial(n, [value] * 20) for n, value in enumerate(errors)]

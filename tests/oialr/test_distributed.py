@@ -36,7 +36,7 @@ def train(group: dist.ProcessGroup) -> None:
 
     model.register_comm_hook(None, hook)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    oialr = OIALR(model, optimizer, delay=2, frequency=2, cutoff=0.5, step_fraction=0.6)
+    oialr = OIALR(model, optimizer, delay=2, frequency=2, cutoff=0.8, step_fraction=0.6)
     for _ in range(9):
         travelled.clear()
         optimizer.zero_grad()

@@ -50,9 +50,9 @@ _load_on_first_use("GPy")
 _load_on_first_use("deepdiff")
 
 from propulate import Pollinator  # noqa: E402
-from propulate._globals import INDIVIDUAL_TAG  # noqa: E402
+from propulate._globals import INDIVIDUAL_TAG, MIGRATION_TAG  # noqa: E402
 from propulate.population import Individual  # noqa: E402
-from propulate.propagators import SelectMax, SelectMin  # noqa: E402
+from propulate.propagators import SelectMin  # noqa: E402
 
 ISLAND_SIZE = 16  # ranks; the sampler learns from what its island has tried, so smaller ones know less
 TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
@@ -264,13 +264,6 @@ class RemoteDesk:
         return self._comm.recv(source=0, tag=tag)
 
 
-class SelectWorst(SelectMax):
-    """The worst individuals, none where there are too few: an island that has none yet loses none."""
-
-    def __call__(self, individuals: list[Individual]) -> list[Individual]:
-        return super().__call__(individuals) if len(individuals) >= self.offspring else []
-
-
 class Island(Pollinator):
     """An island of Propulate that is told of trials instead of running them.
 
@@ -288,6 +281,7 @@ class Island(Pollinator):
             sessions_seed: of the proposals; another one for every session of a search.
         """
         logging.getLogger("propulate").setLevel(logging.WARNING)
+        self._immigrants: set[bytes] = set()
         knobs = experiment.islands
         count = min(knobs.count or max(1, comm.size // ISLAND_SIZE), comm.size)
         index = comm.rank * count // comm.size
@@ -313,7 +307,6 @@ class Island(Pollinator):
             migration_topology=topology,
             migration_prob=knobs.migration / len(members[index]) if count > 1 else 0.0,
             emigration_propagator=SelectMin,
-            immigration_propagator=SelectWorst,
             island_displs=np.array([ranks[0] for ranks in members]),
             island_counts=np.array([len(ranks) for ranks in members]),
         )
@@ -353,4 +346,16 @@ class Island(Pollinator):
         self._receive_intra_island_individuals()
         if self.migration_prob > 0:
             self._receive_immigrants()
-            self._deactivate_replaced_individuals()
+
+    def _receive_immigrants(self) -> None:
+        """Add what other islands sent, each once; nothing gives way to it.
+
+        Propulate would search the whole population for each individual to be replaced.
+        """
+        status = MPI.Status()
+        while self.propulate_comm.iprobe(tag=MIGRATION_TAG, status=status):
+            for immigrant in self.propulate_comm.recv(source=status.Get_source(), tag=MIGRATION_TAG):
+                genes = immigrant.position.tobytes()
+                if genes not in self._immigrants:
+                    self._immigrants.add(genes)
+                    self.population.append(immigrant)

@@ -67,3 +67,12 @@ def test_mistakes_are_one_line_from_one_rank(tmp_path: Path) -> None:
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_islands_exchange_their_best_and_share_one_budget(tmp_path: Path) -> None:
+    changes = ["trials=60", "islands.count=2", "islands.migration=1.0"]
+    done = mpirun(4, "-c", SCRIPT, str(tmp_path / "run"), "tests.objectives:bowl", "", *changes)
+    assert done.returncode == 0, done.stderr
+    trials = RunDirectory.open(tmp_path / "run").trials()
+    assert [trial.state for trial in trials] == 60 * [State.COMPLETE]
+    assert min(trial.scores[0] for trial in trials[30:]) < min(trial.scores[0] for trial in trials[:10])

@@ -1,7 +1,7 @@
 """The ranks of COMM_WORLD: who they are, and what they do together outside of a search.
 
-MPI is imported here and in `propulate`, nowhere else. Ranks that wait sleep: a collective call of MPI spins, and would
-slow the rank that they wait for.
+Of a search only this module, `propulate` and `replicas` import MPI. Ranks that wait sleep: a collective call of MPI
+spins, and would slow the rank that they wait for.
 """
 
 import os

@@ -109,14 +109,14 @@ def _work(
             island.prepare()
             while not (trial := worker.poll(desk.POLL_SECONDS)):
                 desk.serve()
-                if desk.stopping or search.interrupts_now:
-                    worker.interrupt(desk.cut_off)
+                if stop.received or search.interrupts_now:
+                    worker.interrupt(stop.deadline)
             if _breeds(trial):
                 individual = individual or samplers.individual_of(space, trial)
                 island.tell(_evaluated(trial, experiment, individual))
             desk.ended(trial)
             desk.request()
-            if ticket.settings is None and proposal is None:
+            if ticket.settings is None:
                 proposal = island.propose()  # while rank 0 answers; the next ticket most likely wants one
         desk.close()
     finally:
@@ -151,15 +151,6 @@ class LocalDesk:
         self._others = set(range(1, self._comm.size))  # that still work
         self._told = False
 
-    @property
-    def stopping(self) -> bool:
-        return self._stop.received is not None
-
-    @property
-    def cut_off(self) -> float | None:
-        """When running trials are cut off, in time.time()."""
-        return self._stop.deadline
-
     def request(self) -> None:
         """Ask for a ticket, which `next` then gives."""
 
@@ -178,11 +169,11 @@ class LocalDesk:
 
     def serve(self) -> None:
         """Handle what has arrived from other ranks."""
-        if self.stopping and not self._told:
+        if self._stop.received and not self._told:
             self._told = True
             self._desk.stop()
             for rank in self._others:
-                self._comm.send(self.cut_off, dest=rank, tag=STOP)
+                self._comm.send(self._stop.deadline, dest=rank, tag=STOP)
         status = MPI.Status()
         while self._comm.iprobe(tag=MPI.ANY_TAG, status=status) or self._comm.iprobe(tag=MPI.ANY_TAG, status=status):
             source, tag = status.Get_source(), status.Get_tag()
@@ -219,14 +210,6 @@ class RemoteDesk:
         self._comm = comm.Dup()
         self._told = False
 
-    @property
-    def stopping(self) -> bool:
-        return self._stop.received is not None
-
-    @property
-    def cut_off(self) -> float | None:
-        return self._stop.deadline
-
     def request(self) -> None:
         self.serve()
         self._comm.send(None, dest=0, tag=TICKET_REQUEST)
@@ -243,13 +226,13 @@ class RemoteDesk:
 
     def serve(self) -> None:
         """Pass a request to stop on: the launcher may have signalled some ranks only."""
-        if self.stopping and not self._told:
+        if self._stop.received and not self._told:
             self._told = True
-            self._comm.send((self._stop.received, self.cut_off), dest=0, tag=STOP)
+            self._comm.send((self._stop.received, self._stop.deadline), dest=0, tag=STOP)
         if self._comm.iprobe(source=0, tag=STOP):
             cut_off = self._comm.recv(source=0, tag=STOP)
             self._told = True
-            if not self.stopping:
+            if not self._stop.received:
                 self._stop.received, self._stop.deadline = "rank 0", cut_off
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from oialr_hpo.trial import Role, State, Trial, best
 class Progress:
     """Prints every trial that ended, with the best so far and the time left."""
 
-    def __init__(self, total: int, workers: int, earlier: Sequence[Trial]):
-        self._total, self._workers = total, workers
+    def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
+        self._total, self._workers, self._deadline = total, workers, deadline
         self._best = best(earlier)
         self._durations = [trial.seconds for trial in earlier]
         self._started = time.time()
@@ -24,21 +24,23 @@ class Progress:
         best_so_far = f"best {_scores(self._best[0])} (#{self._best[0].number})" if self._best else "no best yet"
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.time() - self._started)} gone"
-        if left := time_left(self._durations, self._total, self._workers):
+        if left := time_left(self._durations, self._total, self._workers, self._deadline):
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
 
 
-def time_left(durations: Sequence[float], total: int, workers: int) -> float | None:
+def time_left(durations: Sequence[float], total: int, workers: int, deadline: float | None = None) -> float | None:
     """Seconds until `total` trials are through, where these have ended and all workers are busy; None where over.
 
-    A running trial is taken to be half done, the others to take as long as those that ended.
+    A running trial is taken to be half done, the others to take as long as those that ended. At the `deadline`, in
+    time.time(), the search is taken to end.
     """
     remaining = total - len(durations)
     if remaining <= 0 or not durations:
         return None
     busy = min(workers, remaining)
-    return fmean(durations) * (remaining - busy / 2) / busy
+    left = fmean(durations) * (remaining - busy / 2) / busy
+    return left if deadline is None else min(left, max(0.0, deadline - time.time()))
 
 
 def describe(trial: Trial) -> str:

@@ -23,6 +23,7 @@ from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
 from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
+from oialr_hpo.probe import probed
 from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ranks_per_trial=options.ranks_per_trial,
             resume=options.resume,
             start_from=options.start_from,
+            probe=options.probe,
             data_dir=options.data_dir,
             stage_dir=options.stage_dir,
             stop=stop,
@@ -86,6 +88,7 @@ def run(
     ranks_per_trial: int = 1,
     resume: bool = False,
     start_from: Iterable[Path] = (),
+    probe: bool = False,
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
     objective: str = "oialr_hpo.objective:evaluate",
@@ -102,6 +105,7 @@ def run(
         ranks_per_trial: MPI ranks that train each trial together, data-parallel.
         resume: go on with the search that `out` holds.
         start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
+        probe: whether a short dense training first narrows the search, see `oialr_hpo.probe`; `out` keeps its file.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
@@ -129,7 +133,11 @@ def run(
     def prepare(checked: Experiment, data_dir: Path | None) -> Search:
         path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
-        directory = RunDirectory.create(path, checked, environment(ranks, jobs, ranks_per_trial), resume)
+        if probe:
+            RunDirectory(path).check_free(resume)
+            checked = probed(checked, path / "probe.yaml", data_dir, resume)
+        where = environment(ranks, jobs, ranks_per_trial) | {"deadline": deadline}
+        directory = RunDirectory.create(path, checked, where, resume)
         held.callback(directory.release)
         for file in directory.torn():
             print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
@@ -231,6 +239,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE|RUN",
         help="try first what an exported .yaml says, or the best of another run",
     )
+    parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
     parser.add_argument("--seed", type=int, metavar="S")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
     add_data_dir(parser)

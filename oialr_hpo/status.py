@@ -125,7 +125,9 @@ def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
     counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state]) or "none started"
     used = "" if usage.utilization is None else f", {usage.utilization:.0%} of worker time spent training"
     ended = [trial.seconds for trial in trials if trial.finished]
-    left = time_left(ended, total, run.environment["workers"]) if states[State.RUNNING] else None
+    environment = run.environment
+    until = environment["workers"], environment.get("deadline")
+    left = time_left(ended, total, *until) if states[State.RUNNING] else None
     times = clock(usage.elapsed) + (f", about {clock(left)} left" if left else "")
     return f"{run.path}: {counts} of {total} trials in {times}{used}"
 

@@ -306,8 +306,7 @@ class RunDirectory:
                 search is running there, or it cannot be written.
         """
         run = cls(path)
-        if run.used and not resume:
-            raise RunDirectoryError(f"{path} already holds a search; add --resume to go on, or choose another --out")
+        run.check_free(resume)
         if run.used:
             run.check_fits(experiment)
         try:
@@ -334,6 +333,17 @@ class RunDirectory:
     @property
     def used(self) -> bool:
         return (self.path / "experiment.yaml").exists()
+
+    def check_free(self, resume: bool) -> None:
+        """Refuse a directory that holds a search, unless that is to be gone on with.
+
+        Raises:
+            RunDirectoryError: it does, and `resume` is false.
+        """
+        if self.used and not resume:
+            raise RunDirectoryError(
+                f"{self.path} already holds a search; add --resume to go on, or choose another --out"
+            )
 
     @property
     def experiment(self) -> Experiment:

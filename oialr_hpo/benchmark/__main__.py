@@ -1,4 +1,4 @@
-"""`python -m oialr_hpo.benchmark {layers,step,moments,search,startup,stopping} ...`: runs the module of that name."""
+"""`python -m oialr_hpo.benchmark NAME ...`: runs the module of that name, see `NAMES`."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ NAMES = {
     "search": "how fast the samplers find good settings; under mpirun, also how busy the ranks are",
     "startup": "how long the ranks of a search take to be ready, and what they hold, against plain Propulate",
     "stopping": "what early stopping would have saved in finished searches, and cost",
+    "probe": "whether narrowing the search by a probe pays, from finished searches with and without",
 }
 
 

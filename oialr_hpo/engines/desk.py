@@ -57,7 +57,7 @@ class Desk:
         self._given += [(Role.START, settings) for settings in experiment.starts() if settings not in tried]
         self._failures: list[str | None] | None = []
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
-        self._progress = Progress(experiment.trials, workers, finished)
+        self._progress = Progress(experiment.trials, workers, finished, deadline)
 
     def next(self) -> Ticket | None:
         """The next ticket, or None when the budget is spent."""

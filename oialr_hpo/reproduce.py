@@ -19,9 +19,8 @@ from oialr_hpo.engines import launchers
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
 from oialr_hpo.objective import evaluate
-from oialr_hpo.search import INTERRUPTED, ImpossibleChoice
-from oialr_hpo.tasks import DataError
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, best
+from oialr_hpo.search import INTERRUPTED
+from oialr_hpo.trial import RunDirectory, best
 
 T = TypeVar("T")
 SEEDS = (1000, 1001, 1002)
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     search.add_data_dir(parser)
     options = parser.parse_args(arguments)
     out = options.out or Path("runs/reproduce") / Path(options.name).stem
-    try:
+    with search.one_line_errors():
         comparisons = [
             Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
             for name in published(options.name).experiments
@@ -68,12 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 interrupted = True
                 break
         text = _on_first_rank(lambda: write(options.name, comparisons, out))
-    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
-        if launchers.rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     if launchers.rank() == 0:
         print(f"\n{text}\n{out / 'table.md'}, .csv and .json")
         if interrupted:

@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,7 +23,6 @@ from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
 from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
-from oialr_hpo.probe import probed
 from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
@@ -37,16 +36,15 @@ PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     stop = StopRequest()
-    try:
-        changes = list(options.set)
-        given = {
-            "trials": options.trials,
-            "time_limit": options.time_limit,
-            "trial_timeout": options.trial_timeout,
-            "seed": options.seed,
-            "sampler.name": options.sampler,
-        }
-        changes += [f"{key}={value}" for key, value in given.items() if value is not None]
+    given = {
+        "trials": options.trials,
+        "time_limit": options.time_limit,
+        "trial_timeout": options.trial_timeout,
+        "seed": options.seed,
+        "sampler.name": options.sampler,
+    }
+    changes = [*options.set, *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    with one_line_errors():
         finished = run(
             options.name,
             changes=changes,
@@ -61,12 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stage_dir=options.stage_dir,
             stop=stop,
         )
-    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
-        if launchers.rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     if launchers.rank() == 0:
         print(f"\n{summary(finished)}")
         states = [trial.state for trial in finished.trials()]
@@ -76,6 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
             print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
             raise SystemExit(1)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line, of the first rank, and exit status 2."""
+    try:
+        yield
+    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
+        if launchers.rank() == 0:
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def run(
@@ -134,6 +139,8 @@ def run(
         path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
         if probe:
+            from oialr_hpo.probe import probed
+
             RunDirectory(path).check_free(resume)
             checked = probed(checked, path / "probe.yaml", data_dir, resume)
         where = environment(ranks, jobs, ranks_per_trial) | {"deadline": deadline}

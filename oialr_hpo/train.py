@@ -151,9 +151,7 @@ def train(
     if session and trial.finished:
         return trial
     trial.state, trial.started = State.RUNNING, time.time()
-    # A checkpoint has the last epoch's network, so what tests the best epoch's starts anew.
-    resumable = split != "test" or experiment.score.epoch == "last"
-    checkpoint = session.run.checkpoint(trial.number) if session and resumable else None
+    checkpoint = session.run.checkpoint(trial.number) if session else None
     if session:
         session.log.start(trial)
     records = evaluate(

@@ -201,3 +201,26 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_numbers(tmp_path: Pa
     assert not list((tmp_path / "checkpoints").iterdir())
     train.main([*arguments, "--resume"])
     assert RunDirectory.open(tmp_path).trials() == trials
+
+
+@pytest.mark.parametrize("delay", [1.0, 1])  # the best epoch's network is dense, or of low rank
+def test_the_best_epochs_network_outlives_an_interruption(tmp_path: Path, delay: float) -> None:
+    """A test of the best epoch, which the last checkpoint is past."""
+    changes = ["training.epochs=4", "data.train_windows=64", "data.validation_windows=64", "training.patience=null"]
+    worse = {"schedule.name": "cosine", "schedule.min_lr": 5.0, "oialr.delay": delay, "oialr.cutoff": 0.5}
+    experiment = load("autoformer_quick", changes).fixed().with_settings(worse | {"score.epoch": "best"})
+    checkpoint = tmp_path / "checkpoint.pt"
+    unbroken = list(evaluate(experiment, seed=0, split="test"))
+    validated = [record["loss"] for record in evaluate(experiment, seed=0)]
+    assert validated.index(min(validated)) < 2
+
+    first = evaluate(experiment, seed=0, split="test", checkpoint=checkpoint)
+    for _ in range(3):
+        next(first)
+    with pytest.raises(StopIteration):
+        first.send("stop")
+    (last,) = evaluate(experiment, seed=0, split="test", checkpoint=checkpoint)
+    volatile = ("seconds", "data_wait")
+    assert {key: last[key] for key in last if key not in volatile} == {
+        key: value for key, value in unbroken[-1].items() if key not in volatile
+    }

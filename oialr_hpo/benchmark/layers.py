@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from oialr_hpo.benchmark.measure import (
     CLOCKS,
+    add_machine_options,
     held_for_backward,
     interleaved,
     keep_freed_memory,
@@ -163,9 +164,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--ranks", nargs="+", type=int, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import time
@@ -31,6 +32,12 @@ class Times:
     def over(self, other: Times) -> float:
         """How many times as long as `other`: the median over the rounds, each compared with itself."""
         return median(mine / others for mine, others in zip(self.rounds, other.rounds, strict=True))
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """What the measurement runs on."""
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def keep_freed_memory() -> None:

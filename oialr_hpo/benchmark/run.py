@@ -15,7 +15,7 @@ from statistics import fmean
 
 import torch
 
-from oialr_hpo.benchmark.measure import keep_freed_memory, print_table, seconds
+from oialr_hpo.benchmark.measure import add_machine_options, keep_freed_memory, print_table, seconds
 from oialr_hpo.benchmark.step import adamw, mini_vit, training_step
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.stability import Tracker
@@ -79,9 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--cutoff", type=float, default=0.4, help="beta")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()

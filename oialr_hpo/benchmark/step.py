@@ -17,7 +17,14 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from oialr_hpo.benchmark.measure import CLOCKS, interleaved, keep_freed_memory, peak_memory, print_row
+from oialr_hpo.benchmark.measure import (
+    CLOCKS,
+    add_machine_options,
+    interleaved,
+    keep_freed_memory,
+    peak_memory,
+    print_row,
+)
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 
@@ -109,11 +116,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--ranks", nargs="+", type=int, default=[96, 192, 384, 768])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()

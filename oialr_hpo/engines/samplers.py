@@ -203,8 +203,8 @@ class Evolution:
         return children[np.argmin(drawn)]
 
     def prepare(self, individuals: Sequence[Any]) -> None:
-        """Bring the model up to date ahead of the next proposal."""
-        if len(individuals) >= 3:
+        """Refine the model's hyperparameters ahead of the next proposal, where they are soon due."""
+        if len(individuals) >= 3 and self._model.outgrown(len(individuals), growth=1.25):
             self._fit(individuals, np.array([one.loss for one in individuals]), growth=1.25)
 
     def _fit(self, individuals: Sequence[Any], losses: Array, growth: float) -> None:
@@ -293,13 +293,17 @@ class GaussianProcess:
         """
         self._mean = targets.mean()
         targets = targets - self._mean
-        if observed >= growth * self._fitted:
+        if self.outgrown(observed, growth):
             self._refine(points, targets)
             self._fitted = observed
         self._points = points
         self._covariance = _matern(self._squares(points, points)) + self._noise * np.eye(len(points))
         self._residual = targets
         self._variance = (targets @ np.linalg.solve(self._covariance, targets) + 1) / (len(targets) + 1)
+
+    def outgrown(self, observed: int, growth: float) -> bool:
+        """Whether the history has grown by that factor since the hyperparameters were refined."""
+        return observed >= growth * self._fitted
 
     def draw(self, points: Array, rng: np.random.Generator) -> Array:
         """One sample of the posterior function at (m, features) points."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.augmentation import TrainAugmentation, normalise
 from oialr_hpo.tasks.image_settings import ImageClassificationSettings
-from oialr_hpo.tasks.images import ImageArrays, load_images, stratified_split, stratified_subset
+from oialr_hpo.tasks.images import ImageArrays, load_images, split_for
 from oialr_hpo.tasks.networks import build_network
 
 Batch = tuple[Tensor, Tensor]
@@ -39,12 +39,9 @@ class ImageClassification:
     ) -> None:
         data = settings.data
         images = load_images(data.dataset, "train", data_dir)
-        training, held_out = stratified_split(images.labels, data.validation_fraction, data.split_seed)
-        if split == "test":
-            training = np.arange(len(images.labels))
-        if data.train_images is not None:
-            chosen = stratified_subset(images.labels[training], data.train_images, data.split_seed)
-            training = training[chosen]
+        training, held_out = split_for(
+            images.labels, split, data.validation_fraction, data.train_images, data.split_seed
+        )
         self.split, self.validates = split, split == "validation"
         self.steps_per_epoch = max(1, len(training) // batch_size)
         self._model, self._mean, self._std = settings.model, data.mean, data.std

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.image_classification import Batch, classification_metrics
 from oialr_hpo.tasks.image_settings import ImageFolderSettings
-from oialr_hpo.tasks.images import stratified_split, stratified_subset
+from oialr_hpo.tasks.images import split_for
 from oialr_hpo.tasks.networks import build_network
 
 
@@ -40,11 +40,9 @@ class ImageFolder:
         self._data, self._model, self._seed, self._device = settings.data, settings.model, seed, device
         self._root = settings.folder(data_dir)
         labels = [label for _, label in self._dataset("train").reader.samples]
-        training, held_out = stratified_split(labels, self._data.validation_fraction, self._data.split_seed)
-        chosen = list(range(len(labels))) if split == "test" else training.tolist()
-        if self._data.train_images is not None:
-            part = stratified_subset([labels[i] for i in chosen], self._data.train_images, self._data.split_seed)
-            chosen = [chosen[i] for i in part]
+        data = self._data
+        training, held_out = split_for(labels, split, data.validation_fraction, data.train_images, data.split_seed)
+        chosen = training.tolist()
         self._chosen = chosen
         self.split, self.validates = split, split == "validation"
         self._batch_size = min(batch_size, len(chosen))

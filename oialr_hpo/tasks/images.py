@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oialr_hpo import tasks
 from oialr_hpo.tasks import DataError
 
 Split = Literal["train", "test"]
@@ -196,6 +197,26 @@ def stratified_subset(labels: ArrayLike, count: int, seed: int) -> NDArray[np.in
     quota[np.argsort(-remainder, kind="stable")[: count - quota.sum()]] += 1
     drawn = [order[labels[order] == c][:n] for c, n in zip(classes, quota, strict=True)]
     return np.sort(np.concatenate([*drawn, np.empty(0, np.int64)])).astype(np.int64)
+
+
+def split_for(
+    labels: ArrayLike, split: tasks.Split, validation_fraction: float, train_images: int | None, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which training images are trained on, and which are held out for validation.
+
+    A search trains on those that are not held out. For the split `test` all are trained on, since nothing is selected
+    any more. `train_images` of them, of each class its share, make a smaller set.
+
+    Raises:
+        ValueError: see `stratified_split` and `stratified_subset`.
+    """
+    labels = np.asarray(labels)
+    training, held_out = stratified_split(labels, validation_fraction, seed)
+    if split == "test":
+        training = np.arange(len(labels))
+    if train_images is not None:
+        training = training[stratified_subset(labels[training], train_images, seed)]
+    return training, held_out
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Checkpoint:
         return self.path is not None and time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
     def save(self, progress: dict[str, Any]) -> None:
-        """Writes the training and its progress (plain numbers), whole or not at all."""
+        """Writes the training and its progress (numbers and tensors), whole or not at all."""
         if self.path is None:
             return
         state = {

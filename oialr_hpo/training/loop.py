@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from oialr_hpo.experiment import Experiment, Training
-from oialr_hpo.oialr import OIALR, plan
+from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
@@ -80,6 +80,10 @@ def train(
         best, best_epoch, started = progress["best"], progress["best_epoch"], started - progress["seconds"]
         if tracker:
             tracker.load_state_dict(progress["tracker"])
+        if "kept" in progress:
+            with torch.random.fork_rng():
+                kept = load_low_rank(task.build_model(), progress["kept"]).to(device)
+            kept_sizes = progress["kept_sizes"]
 
     for epoch in range(first, experiment.training.epochs + 1):
         model.train()
@@ -143,8 +147,12 @@ def train(
         if interrupted is not None or resumable.due():
             seconds = time.perf_counter() - started
             progress = {"epoch": epoch, "step": step, "best": best, "best_epoch": best_epoch, "seconds": seconds}
+            if tracker:
+                progress["tracker"] = tracker.state_dict()
+            if kept is not model:
+                progress |= {"kept": kept.state_dict(), "kept_sizes": kept_sizes}
             if first_replica:
-                resumable.save(progress | ({"tracker": tracker.state_dict()} if tracker else {}))
+                resumable.save(progress)
         if interrupted is not None:
             return
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.tasks import Split, load_task
+from oialr_hpo.tasks import Split, Task, load_task
 from oialr_hpo.training.replica import Replica
+
+if TYPE_CHECKING:
+    import torch
 
 
 def evaluate(
@@ -45,8 +48,22 @@ def evaluate(
 
     torch.set_num_threads(threads)
     device = devices.choose(worker)
+    task = build_task(experiment, seed=seed, device=device, data_dir=data_dir, split=split)
+    with joined(replica) as replicas:
+        yield from train(experiment, task, seed, device, checkpoint, replicas, weights)
+
+
+def build_task(
+    experiment: Experiment, *, seed: int, device: "torch.device", data_dir: Path | None, split: Split = "validation"
+) -> Task:
+    """What an experiment trains, with its data loaded.
+
+    Raises:
+        LookupError: there is no such task.
+        DataError: the data is missing.
+    """
     task_class = load_task(experiment.task)
-    task = task_class(
+    return task_class(
         task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model}),
         batch_size=experiment.training.batch_size,
         seed=seed,
@@ -54,5 +71,3 @@ def evaluate(
         data_dir=data_dir,
         split=split,
     )
-    with joined(replica) as replicas:
-        yield from train(experiment, task, seed, device, checkpoint, replicas, weights)

@@ -178,6 +178,8 @@ def probed(experiment: Experiment, file: Path, data_dir: Path | None, resume: bo
                 pool.submit(probe, experiment, file, command, data_dir).result()
             except BrokenProcessPool:
                 raise ExperimentError("probe: its process died; what it printed is above") from None
+            except OSError as error:
+                raise ExperimentError(f"{file} cannot be written: {error.strerror}; choose another --out") from None
     found = experiments.load(str(file))
     return experiment.model_copy(update={key: getattr(found, key) for key in NARROWED})
 
@@ -197,8 +199,8 @@ def observe(
     import torch
 
     from oialr_hpo.engines.worker import threads_per_worker
+    from oialr_hpo.objective import build_task
     from oialr_hpo.oialr import plan
-    from oialr_hpo.tasks import load_task
     from oialr_hpo.training import devices
     from oialr_hpo.training.loop import Diverged, train
     from oialr_hpo.utilization import Accuracy, analyse
@@ -211,15 +213,7 @@ def observe(
     lag = max(1, round(epochs / LOOK_BACK))
     probed = min(epochs, max(lag + 1, math.ceil(share * epochs)))
     dense = experiment.fixed().with_settings({"method": "dense", "training.track": lag})
-    task_class = load_task(experiment.task)
-    task: Any = task_class(
-        task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model}),
-        batch_size=experiment.training.batch_size,
-        seed=experiment.seed,
-        device=device,
-        data_dir=data_dir,
-        split="validation",
-    )
+    task: Any = build_task(experiment, seed=experiment.seed, device=device, data_dir=data_dir)
     torch.manual_seed(experiment.seed)
     network: nn.Module = task.build_model()
     task.build_model = lambda: network

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from oialr_hpo.benchmark.measure import print_table
 from oialr_hpo.experiment import load
+from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import optimizer_state
-from oialr_hpo.tasks import load_task
 from oialr_hpo.training.loop import make_oialr, make_optimizer
 from oialr_hpo.training.schedule import make_schedule
 
@@ -125,11 +125,7 @@ def train(candidate: str, seed: int, changes: Sequence[str]) -> Course:
     optimizer_state.transport = CANDIDATES[candidate]
     optimizer_state.restart_memory = lambda state, betas: None  # the candidates themselves decide about `step`
     experiment = load("vit_digits", changes)
-    device, task_class = torch.device("cpu"), load_task(experiment.task)
-    task = task_class(
-        task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model}),
-        batch_size=experiment.training.batch_size, seed=seed, device=device, data_dir=None, split="validation",
-    )  # fmt: skip
+    task = build_task(experiment, seed=seed, device=torch.device("cpu"), data_dir=None)
     torch.manual_seed(seed)
     model = task.build_model()
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)

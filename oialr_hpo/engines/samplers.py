@@ -51,7 +51,7 @@ NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 def make_propagator(
     settings: Sampler, space: Space, *, rank: int, workers: int, trials: int, seed: int, goals: int = 1
 ) -> Propagator:
-    """The propagator of one worker.
+    """The propagator of one worker: given all evaluated individuals, a list that only grows, it proposes one more.
 
     Args:
         settings: the sampler's name and knobs.
@@ -180,20 +180,20 @@ class Evolution:
         design = _latin_hypercube(max(workers, 2 * len(space)), len(space), np.random.default_rng(seed))
         self._start_size, self._start = len(design), list(self._geometry.snap(design[rank::workers]))
         self._tried: set[bytes] = set()
-        self._known: dict[int, Any] = {}
+        self._losses: list[float] = []
         self._model = GaussianProcess(self._geometry.owner)
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
         return individual(self._space, self._genes(individuals, pending))
 
     def _genes(self, individuals: Sequence[Any], pending: Iterable[Any]) -> Array:
-        self._remember([*individuals, *pending])
+        losses = self._remember(individuals)
+        self._tried.update(self._settings(list(pending)))
         while self._start and len(individuals) < self._start_size:
             if (point := self._start.pop(0)).tobytes() not in self._tried:
                 return point
         if len(individuals) < 3:
             return self._rng.random(len(self._space))
-        losses = np.array([one.loss for one in individuals])
         order = np.argsort(losses, kind="stable")
         children = self._untried(self._breed(_genes_of(individuals[i] for i in order[: self._population])))
         if not len(children):
@@ -205,7 +205,7 @@ class Evolution:
     def prepare(self, individuals: Sequence[Any]) -> None:
         """Refine the model's hyperparameters ahead of the next proposal, where they are soon due."""
         if len(individuals) >= 3 and self._model.outgrown(len(individuals), growth=1.25):
-            self._fit(individuals, np.array([one.loss for one in individuals]), growth=1.25)
+            self._fit(individuals, self._remember(individuals), growth=1.25)
 
     def _fit(self, individuals: Sequence[Any], losses: Array, growth: float) -> None:
         kept = _memorable(losses, self.MEMORY)
@@ -237,11 +237,15 @@ class Evolution:
         fresh = {key: point for point in snapped if (key := point.tobytes()) not in self._tried}
         return np.array(list(fresh.values()))
 
-    def _remember(self, individuals: list[Any]) -> None:
-        new = [one for one in individuals if id(one) not in self._known]
-        if new:
-            self._known.update((id(one), one) for one in new)
-            self._tried.update(point.tobytes() for point in self._geometry.snap(_genes_of(new)))
+    def _remember(self, individuals: Sequence[Any]) -> Array:
+        """The losses of all individuals, of which only the new ones are looked at."""
+        new = individuals[len(self._losses) :]
+        self._losses += [one.loss for one in new]
+        self._tried.update(self._settings(new))
+        return np.array(self._losses)
+
+    def _settings(self, individuals: Sequence[Any]) -> list[bytes]:
+        return [point.tobytes() for point in self._geometry.snap(_genes_of(individuals))] if individuals else []
 
 
 def _latin_hypercube(count: int, d: int, rng: np.random.Generator) -> Array:

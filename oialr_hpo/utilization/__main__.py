@@ -18,10 +18,11 @@ from torch import nn
 from oialr_hpo import experiment as experiments
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import load_low_rank
 from oialr_hpo.progress import table
 from oialr_hpo.search import add_data_dir
-from oialr_hpo.tasks import DataError, load_task
+from oialr_hpo.tasks import DataError
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
 from oialr_hpo.utilization.accuracy import Accuracy
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         experiment = experiments.load(options.experiment, options.set).fixed()
         experiments.prepare_data(experiment, options.data_dir)
         torch.set_num_threads(options.threads or threads_per_worker(1))
-        task = build_task(experiment, options.data_dir)
+        task = image_task(experiment, options.data_dir)
         network = trained_network(experiment, task, options.checkpoint)
         out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
         out.mkdir(parents=True, exist_ok=True)
@@ -108,23 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{picture}\n{out / 'utilization.json'}")
 
 
-def build_task(experiment: Experiment, data_dir: Path | None) -> Any:
+def image_task(experiment: Experiment, data_dir: Path | None) -> Any:
     """The experiment's task, on images that the analysis selects with: the validation split.
 
     Raises:
         ExperimentError: it is none that classifies images.
     """
-    task_class = load_task(experiment.task)
-    if not hasattr(task_class, "evaluation_batches"):
+    task: Any = build_task(experiment, seed=experiment.seed, device=devices.choose(0), data_dir=data_dir)
+    if not hasattr(task, "evaluation_batches"):
         raise ExperimentError(f"task {experiment.task}: utilization needs one with evaluation_batches, as for images")
-    return task_class(
-        task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model}),
-        batch_size=experiment.training.batch_size,
-        seed=experiment.seed,
-        device=devices.choose(0),
-        data_dir=data_dir,
-        split="validation",
-    )
+    return task
 
 
 def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) -> nn.Module:

@@ -1,5 +1,10 @@
 """Trials that two MPI ranks train together, under a real mpirun."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +12,8 @@ import pytest
 
 from oialr_hpo.objective import evaluate
 from oialr_hpo.trial import Role, RunDirectory, State
-from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
+from tests.engines.test_nothing_is_lost import running
+from tests.engines.test_propulate import MPIRUN, SCRIPT, mpirun, needs_mpi
 
 pytestmark = needs_mpi
 TWO = SCRIPT.replace("objective=objective", "objective=objective, ranks_per_trial=2")
@@ -41,6 +47,27 @@ def test_a_trial_that_fails_on_one_of_its_ranks_fails_alone(tmp_path: Path) -> N
         "on rank 1 of the trial: ValueError: only here": 3,
         "on rank 1 of the trial: the training process ended with exit status 7": 3,
     }
+
+
+def test_a_signal_to_a_second_rank_interrupts_and_resume_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    changes = ["training.epochs=60", "model.arguments.depth=1", "data.train_images=320", "trials=2"]
+    arguments = [str(out), "oialr_hpo.objective:evaluate"]
+    searching = subprocess.Popen([str(MPIRUN), "-n", "4", sys.executable, "-c", TWO, *arguments, "", *changes])
+    while sum('"event": "epoch"' in file.read_text() for file in out.glob("trials/*.jsonl")) < 2:
+        time.sleep(0.1)
+    os.kill(max(running(out)), signal.SIGUSR1)
+    searching.communicate(timeout=120)
+    interrupted = RunDirectory.open(out).trials()
+    assert [trial.state for trial in interrupted] == [State.INTERRUPTED] * 2
+    assert len(list((out / "checkpoints").iterdir())) == 2
+
+    done = mpirun(4, "-c", TWO, *arguments, "resume", *changes)
+    assert done.returncode == 0, done.stderr
+    for before, after in zip(interrupted, RunDirectory.open(out).trials(), strict=True):
+        assert after.state is State.COMPLETE
+        assert [record["epoch"] for record in after.epochs] == list(range(1, 61))
+        assert after.epochs[: len(before.epochs)] == before.epochs
 
 
 def test_ranks_that_do_not_divide_are_refused(tmp_path: Path) -> None:

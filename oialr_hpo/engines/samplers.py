@@ -198,19 +198,21 @@ class Evolution:
         children = self._untried(self._breed(_genes_of(individuals[i] for i in order[: self._population])))
         if not len(children):
             return self._rng.random(len(self._space))
-        self._fit(individuals, losses, growth=1.6)
+        self._fit(individuals, losses, order, growth=1.6)
         drawn = self._model.draw(self._geometry.features(children), self._rng)
         return children[np.argmin(drawn)]
 
     def prepare(self, individuals: Sequence[Any]) -> None:
         """Refine the model's hyperparameters ahead of the next proposal, where they are soon due."""
         if len(individuals) >= 3 and self._model.outgrown(len(individuals), growth=1.25):
-            self._fit(individuals, self._remember(individuals), growth=1.25)
+            losses = self._remember(individuals)
+            self._fit(individuals, losses, np.argsort(losses, kind="stable"), growth=1.25)
 
-    def _fit(self, individuals: Sequence[Any], losses: Array, growth: float) -> None:
-        kept = _memorable(losses, self.MEMORY)
+    def _fit(self, individuals: Sequence[Any], losses: Array, order: NDArray[np.intp], growth: float) -> None:
+        """Condition the model on the individuals; `order` sorts them by loss."""
+        kept = _memorable(order, self.MEMORY)
         points = self._geometry.features(self._geometry.snap(_genes_of(individuals[i] for i in kept)))
-        self._model.fit(points, _normal_scores(losses, kept), len(losses), growth)
+        self._model.fit(points, _normal_scores(losses[order], losses[kept]), len(losses), growth)
 
     def _breed(self, parents: Array) -> Array:
         """(CHILDREN, d) genes of children of `parents` (best first)."""
@@ -264,12 +266,11 @@ def _genes_of(individuals: Iterable[Any]) -> Array:
     return np.array([one.position for one in individuals])
 
 
-def _normal_scores(losses: Array, kept: NDArray[np.intp]) -> Array:
-    """Standard normal quantiles of the ranks of `losses` (ties share their mean rank), of the `kept` ones."""
-    _, level, counts = np.unique(losses, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts + 1) / 2
+def _normal_scores(ascending: Array, losses: Array) -> Array:
+    """Standard normal quantiles of the ranks of some `losses` among all, sorted ones; ties share their mean rank."""
+    mean_rank = (np.searchsorted(ascending, losses, "left") + np.searchsorted(ascending, losses, "right") - 1) / 2
     quantile = NormalDist().inv_cdf
-    return np.array([quantile((rank + 0.5) / len(losses)) for rank in mean_rank[level[kept]]])
+    return np.array([quantile((rank + 0.5) / len(ascending)) for rank in mean_rank])
 
 
 class GaussianProcess:
@@ -463,9 +464,9 @@ class OptunaPropagator:
         self._known.update((id(individuals[i]), individuals[i]) for i in new)
         if self._name == "gp" or self._size + len(new) > 2 * self._capacity:
             self._begin()
-            new = _memorable(losses[:, 0], self._capacity)
+            new = _memorable(np.argsort(losses[:, 0], kind="stable"), self._capacity)
         if self._name == "gp":
-            values = np.stack([_normal_scores(each, new) for each in losses.T], axis=1)
+            values = np.stack([_normal_scores(np.sort(each), each[new]) for each in losses.T], axis=1)
         else:
             values = losses[new]
         for i, value in zip(new, values.tolist(), strict=True):
@@ -495,10 +496,9 @@ class OptunaPropagator:
         )
 
 
-def _memorable(losses: Array, count: int) -> NDArray[np.intp]:
-    """Indices of the best and of the latest `count` / 2, ascending."""
-    best = np.argsort(losses, kind="stable")[: count // 2]
-    return np.union1d(best, np.arange(max(0, len(losses) - count // 2), len(losses)))
+def _memorable(order: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Indices of the best and of the latest `count` / 2, ascending; `order` sorts all by loss."""
+    return np.union1d(order[: count // 2], np.arange(max(0, len(order) - count // 2), len(order)))
 
 
 def _optuna_sampler(name: str, population: int, seed: int) -> "BaseSampler":

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -303,38 +302,17 @@ def find_data(experiment: Experiment, data_dir: Path | None) -> dict[str, Path]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """YAML with numbers such as 1e-3 read as numbers and repeated keys refused.
+    """The content of a YAML text, see `oialr_hpo.strict_yaml`.
 
     Raises:
         ExperimentError: the text is not YAML.
     """
+    from oialr_hpo import strict_yaml  # here: of all ranks of a search only the first one reads files
+
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"{where}:{mark.line + 1}" if mark else where
-        raise ExperimentError(f"{line}: {getattr(error, 'problem', None) or error}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if isinstance(key, (list, dict)):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
-            if key in seen:
-                problem = f"the key {key!r} is given twice; keep one"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+        return strict_yaml.load(text)
+    except strict_yaml.Error as error:
+        raise ExperimentError(f"{where}:{error.line}: {error}" if error.line else f"{where}: {error}") from None
 
 
 def _fix(content: dict[str, Any], key: str, value: Any, where: str) -> None:

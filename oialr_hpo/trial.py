@@ -17,8 +17,6 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from oialr_hpo.experiment import OF_THE_SEARCH, Bound, Experiment, Score, flatten
 from oialr_hpo.space import SpaceError, Value
 
@@ -305,6 +303,8 @@ class RunDirectory:
             RunDirectoryError: it holds a search and `resume` is false, its trials are not the experiment's, another
                 search is running there, or it cannot be written.
         """
+        import yaml  # here: of all ranks of a search only the first one writes these files
+
         run = cls(path)
         run.check_free(resume)
         if run.used:
@@ -312,8 +312,8 @@ class RunDirectory:
         try:
             run._claim()
             (path / "trials").mkdir(parents=True, exist_ok=True)
-            write_whole(path / "experiment.yaml", yaml.safe_dump(experiment.dump(), sort_keys=False))
-            write_whole(path / "environment.yaml", yaml.safe_dump(dict(environment), sort_keys=False))
+            for name, content in {"experiment.yaml": experiment.dump(), "environment.yaml": dict(environment)}.items():
+                write_whole(path / name, yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
             raise RunDirectoryError(f"{path} cannot be written: {error.strerror}; choose another --out") from None
         return run
@@ -485,6 +485,8 @@ class RunDirectory:
             yield from _read(file)
 
     def _yaml(self, name: str) -> Any:
+        import yaml
+
         return yaml.safe_load((self.path / name).read_text(encoding="utf-8"))
 
 

@@ -18,6 +18,9 @@ from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
 
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.tasks import resolve
+
 
 class Verdict(Enum):
     """What becomes of a running trial after an epoch."""
@@ -79,10 +82,6 @@ def main() -> None:
 
 def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[Outcome, str | None]:
     """The outcome, and the reason of a failure."""
-    # Here, as what the objective needs: a rank is ready before that is loaded.
-    from oialr_hpo.experiment import Experiment
-    from oialr_hpo.tasks import resolve
-
     try:
         objective = resolve(job.objective)
         with closing(objective(Experiment.model_validate(job.experiment), **job.arguments)) as records:

@@ -51,7 +51,7 @@ def test_a_trial_that_fails_on_one_of_its_ranks_fails_alone(tmp_path: Path) -> N
 
 def test_a_signal_to_a_second_rank_interrupts_and_resume_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    changes = ["training.epochs=60", "model.arguments.depth=1", "data.train_images=320", "trials=2"]
+    changes = ["training.epochs=24", "model.arguments.depth=1", "data.train_images=320", "trials=2"]
     arguments = [str(out), "oialr_hpo.objective:evaluate"]
     searching = subprocess.Popen([str(MPIRUN), "-n", "4", sys.executable, "-c", TWO, *arguments, "", *changes])
     while sum('"event": "epoch"' in file.read_text() for file in out.glob("trials/*.jsonl")) < 2:
@@ -66,7 +66,7 @@ def test_a_signal_to_a_second_rank_interrupts_and_resume_goes_on(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     for before, after in zip(interrupted, RunDirectory.open(out).trials(), strict=True):
         assert after.state is State.COMPLETE
-        assert [record["epoch"] for record in after.epochs] == list(range(1, 61))
+        assert [record["epoch"] for record in after.epochs] == list(range(1, 25))
         assert after.epochs[: len(before.epochs)] == before.epochs
 
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +31,7 @@ import yaml
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.progress import clock, table
-from oialr_hpo.space import Choice, FloatRange, Space, SpaceError, parse_parameter
+from oialr_hpo.space import Choice, FloatRange
 from oialr_hpo.tasks import DataError
 from oialr_hpo.trial import write_whole
 
@@ -87,7 +86,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """One setting's new line in the search space (None: fixed to `value`), its start value, and why."""
+    """One setting's new line in the search space (None: fixed to `value`), the suggested value, and why."""
 
     key: str
     spec: dict[str, Any] | None
@@ -287,14 +286,15 @@ def narrow(experiment: Experiment, observation: Observation) -> list[Narrowed]:
 
     - d: from when the first layer has settled to twice the time that MOST of them needed; without an upper end where
       these have not settled within the probe.
-    - β: from half the cut that keeps the utilized rank of every layer to the cut that keeps it in half of them. Cuts
-      are repeated and each is measured against a largest value that has grown, hence the half.
+    - β: up to the cut that keeps the utilized rank in MOST layers, from a quarter of it on: cuts are repeated, each
+      against a largest value that has grown.
     - α: at most so large that updates, which walk from the last layer to the front from the middle of the range of d
       on, every ν steps, reach no layer before it has settled.
     - keep_first, keep_last: the layer stays dense if it has not settled or uses its full rank; it does not if it has
       settled no later than most and uses at most half its rank; both are tried otherwise.
 
-    A range that would end up empty is left as it was.
+    What the experiment starts from stays inside: a range is widened to hold it. One that would end up empty is left as
+    it was.
     """
     layers = observation.layers
     found: list[Narrowed] = []
@@ -311,9 +311,9 @@ def narrow(experiment: Experiment, observation: Observation) -> list[Narrowed]:
 
     cuts = sorted(layer.cutoff for layer in layers if layer.cutoff is not None)
     if cuts:
-        low, high = cuts[0] / 2, median(cuts)
-        reason = f"a cut keeps the utilized rank of every layer up to {cuts[0]:.3g}, of half of them up to {high:.3g}"
-        found += _range(experiment, "oialr.cutoff", low, high, math.sqrt(low * high), reason)
+        high = cuts[len(cuts) - math.ceil(MOST * len(cuts))]
+        reason = f"a cut keeps the utilized rank in {MOST:.0%} of the layers up to {high:.3g}"
+        found += _range(experiment, "oialr.cutoff", high / 4, high, high / 2, reason)
 
     change_over = delay[0].value if delay else experiment.oialr.delay
     if isinstance(change_over, float) and isinstance(experiment.oialr.frequency, float):
@@ -329,48 +329,53 @@ def narrow(experiment: Experiment, observation: Observation) -> list[Narrowed]:
 
     typical = median(times)
     for key, layer in (("oialr.keep_first", layers[0]), ("oialr.keep_last", layers[-1])):
-        if not isinstance(experiment.space.parameters.get(key), Choice):
-            continue
         used = layer.utilized_rank / layer.max_rank if layer.utilized_rank else None
         if layer.settled is None or used == 1:
             why = "has not settled" if layer.settled is None else "uses its full rank"
-            found.append(Narrowed(key, None, True, f"{layer.name} {why}"))
+            found += _fixed(experiment, key, True, f"{layer.name} {why}")
         elif layer.settled <= typical and used is not None and used <= 0.5:
-            found.append(Narrowed(key, None, False, f"{layer.name} has settled early and uses {used:.0%} of its rank"))
+            found += _fixed(experiment, key, False, f"{layer.name} has settled early and uses {used:.0%} of its rank")
     return found
 
 
-def _range(experiment: Experiment, key: str, low: float, high: float, start: float, reason: str) -> list[Narrowed]:
+def _range(experiment: Experiment, key: str, low: float, high: float, value: float, reason: str) -> list[Narrowed]:
     """The part of a searched range that lies in [low, high]; none where nothing remains or nothing is lost."""
     before = experiment.space.parameters.get(key)
     if not isinstance(before, FloatRange):
         return []
-    low, high = (float(f"{bound:.{DIGITS}g}") for bound in (max(low, before.low), min(high, before.high)))
-    if low >= high or (low, high) == (before.low, before.high):
+    low, high, value = (float(f"{number:.{DIGITS}g}") for number in (low, high, value))
+    low, high = max(low, before.low), min(high, before.high)
+    if low >= high:
         return []
-    value = float(f"{min(max(start, low), high):.{DIGITS}g}")
+    value = min(max(value, low), high)
+    starts: list[Any] = [start[key] for start in experiment.starts()]
+    low, high = min(low, *starts, math.inf), max(high, *starts, -math.inf)
+    if (low, high) == (before.low, before.high):
+        return []
     return [Narrowed(key, FloatRange(low, high, before.log).spec(), value, reason)]
 
 
-def narrowed(experiment: Experiment, observation: Observation, changes: Sequence[Narrowed]) -> Experiment:
-    """The experiment with these changes.
+def _fixed(experiment: Experiment, key: str, value: bool, reason: str) -> list[Narrowed]:
+    """A searched choice that needs no search any more; none where a start says otherwise."""
+    searched = isinstance(experiment.space.parameters.get(key), Choice)
+    agreed = all(start[key] is value for start in experiment.starts()) if searched else False
+    return [Narrowed(key, None, value, reason)] if agreed else []
 
-    Its own values of the changed settings are the probe's, so that the first start, `{}`, is what the probe suggests;
-    other starts are kept where they lie in the new ranges.
-    """
+
+def narrowed(experiment: Experiment, observation: Observation, changes: Sequence[Narrowed]) -> Experiment:
+    """The experiment with these changes; what the probe suggests is one more start."""
     changed = {change.key: change for change in changes}
     specs = {key: changed[key].spec if key in changed else spec for key, spec in experiment.search.items()}
     search = {key: spec for key, spec in specs.items() if spec is not None}
-    space = Space({key: parse_parameter(spec) for key, spec in search.items()})
-    starts: list[dict[str, Any]] = [{}]
-    for start in experiment.starts():
-        kept = {key: start[key] for key in search}
-        with suppress(SpaceError):
-            space.encode(kept)
-            starts.append(kept)
-    moved = experiment.with_settings({change.key: change.value for change in changes})
-    return moved.model_copy(
-        update={"search": search, "start_from": starts, "evidence": {"probe": asdict(observation)}},
+    starts = [{key: value for key, value in start.items() if key in search} for start in experiment.start_from]
+    suggestion = {key: change.value for key, change in changed.items() if key in search}
+    fixed = experiment.with_settings({change.key: change.value for change in changes if change.spec is None})
+    return fixed.model_copy(
+        update={
+            "search": search,
+            "start_from": [*starts, *([suggestion] if suggestion else [])],
+            "evidence": {"probe": asdict(observation)},
+        },
     )
 
 

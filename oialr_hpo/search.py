@@ -110,7 +110,8 @@ def run(
         ranks_per_trial: MPI ranks that train each trial together, data-parallel.
         resume: go on with the search that `out` holds.
         start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
-        probe: whether a short dense training first narrows the search, see `oialr_hpo.probe`; `out` keeps its file.
+        probe: whether a short dense training first narrows the search, see `oialr_hpo.probe`; `out` keeps its file. A
+            script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oialr_hpo import probe, search
 from oialr_hpo.benchmark import probe as benchmark
 from oialr_hpo.experiment import Experiment, load
-from oialr_hpo.probe import Layer, Observation, document, narrow, settling
+from oialr_hpo.probe import Layer, Observation, document, narrow, narrowed, settling
 from oialr_hpo.trial import RunDirectoryError
 
 SMALL = ["training.epochs=8", "model.arguments.depth=1", "data.train_images=320"]
@@ -31,7 +31,7 @@ def test_bases_count_as_settled_from_when_they_stay_so() -> None:
 
 
 def test_ranges_follow_from_when_layers_settle_and_what_they_use() -> None:
-    experiment = load("vit_digits", BOTH_ENDS)
+    experiment = load("vit_digits", [*BOTH_ENDS, "start_from=[]"])
     layers = [
         Layer("first", 0.2, 64, 64, 0.05),
         Layer("second", 0.15, 64, 20, 0.2),
@@ -40,21 +40,34 @@ def test_ranges_follow_from_when_layers_settle_and_what_they_use() -> None:
     ]
     assert changed(experiment, observation(*layers)) == {
         "oialr.delay": [0.06, 0.4],  # the first to settle, and twice the last
-        "oialr.cutoff": [0.025, 0.25],  # half of the lowest cut, and the median one
+        "oialr.cutoff": [0.0125, 0.05],  # the cut that spares every layer, and a quarter of it
         "oialr.keep_first": True,  # its rank is used in full
         "oialr.keep_last": False,  # settled first, 4 of 10 used
     }
     late = [*layers[:2], Layer("third", None, 64, 16, 0.3), Layer("last", None, 10, 4, 0.4)]
     assert changed(experiment, observation(*late, share=0.2)) == {
         "oialr.delay": [0.15, 0.6],
-        "oialr.cutoff": [0.025, 0.25],
+        "oialr.cutoff": [0.0125, 0.05],
         "oialr.keep_first": True,
         "oialr.keep_last": True,
     }
 
 
+def test_what_the_experiment_starts_from_stays_inside() -> None:
+    experiment = load("vit_digits", BOTH_ENDS)  # it starts from d = 1/3 and 0.17, beta = 0.1 and 0.15
+    layers = [Layer(name, 0.05, 64, 64, 0.3) for name in ("first", "last")]
+    changes = narrow(experiment, observation(*layers))
+    assert changed(experiment, observation(*layers)) == {
+        "oialr.delay": [0.05, 0.333333333],
+        "oialr.cutoff": [0.075, 0.3],
+    }
+    after = narrowed(experiment, observation(*layers), changes)
+    assert after.starts()[:2] == experiment.starts() and after.oialr == experiment.oialr
+    assert after.start_from[2] == {"oialr.delay": 0.05, "oialr.cutoff": 0.15}
+
+
 def test_no_update_reaches_a_layer_before_it_has_settled() -> None:
-    experiment = load("vit_digits", ["oialr.delay=0.1", "oialr.frequency=0.02"])
+    experiment = load("vit_digits", ["oialr.delay=0.1", "oialr.frequency=0.02", "start_from=[]"])
     layers = [Layer("first", 0.2, 64), *(Layer(f"layer {i}", 0.05, 64) for i in range(9))]
     (change,) = narrow(experiment, observation(*layers))
     assert change.key == "oialr.step_fraction" and change.spec == {"float": [0.02, 0.2]}
@@ -89,7 +102,9 @@ def test_whatever_is_seen_the_file_loads_and_lies_within_the_former_space(seen: 
             before.space.parameters[key].check(value)
     fixed = set(before.search) - set(after.search)
     assert fixed <= {"oialr.keep_first", "oialr.keep_last"}
-    assert after.start_from[0] == {}
+    assert after.starts()[: len(before.starts())] == [
+        {key: value for key, value in start.items() if key not in fixed} for start in before.starts()
+    ]
 
 
 def test_the_command_writes_a_search_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +115,7 @@ def test_the_command_writes_a_search_that_runs(tmp_path: Path, capsys: pytest.Ca
     assert "epoch 2/2 of 8" in printed and "epoch 3" not in printed and "blocks.0.mlp.fc1" in printed
     text = file.read_text()
     assert f"# made by: python -m oialr_hpo.probe vit_digits {' '.join(options)}" in text
-    assert "# was [0.01, 0.6]: a cut keeps the utilized rank of every layer up to" in text
+    assert "# was [0.01, 0.6]: a cut keeps the utilized rank in 90% of the layers up to" in text
     before, after = load("vit_digits"), load(str(file))
     assert after.search["oialr.cutoff"] != before.search["oialr.cutoff"]
     assert after.search["schedule.lr"] == before.search["schedule.lr"]

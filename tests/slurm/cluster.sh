@@ -11,6 +11,8 @@ up() {
     for gpu in 0 1; do
         [ -c "$dir/dev/nvidia$gpu" ] || mknod "$dir/dev/nvidia$gpu" c 1 3 # twins of /dev/null
     done
+    # Job numbers of its own: MPICH names its shared memory after the job, and what a killed one of an earlier cluster
+    # left there may make the next of that number hang.
     cat >"$dir/slurm.conf" <<END
 ClusterName=test
 SlurmctldHost=$(hostname -s)(127.0.0.1)
@@ -23,6 +25,7 @@ AuthInfo=socket=$dir/munge/socket,cred_expire=5
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool/%n
 TmpFS=$dir/tmp/%n
+FirstJobId=$((1000 + RANDOM))
 SlurmctldPidFile=$dir/run/slurmctld.pid
 SlurmdPidFile=$dir/run/slurmd.%n.pid
 SlurmctldLogFile=$dir/log/slurmctld.log

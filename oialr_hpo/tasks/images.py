@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.util
 import io
 import json
 import logging
@@ -440,12 +441,19 @@ def _download(dataset: str, data_dir: Path | None, cache: Path) -> None:
 
 
 def _digits(split: Split) -> ImageArrays:
-    from sklearn.datasets import load_digits
-
-    values, labels = load_digits(return_X_y=True)
+    """Reads scikit-learn's file without importing the package, which would cost every training process a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("digits comes with scikit-learn, which is not installed; pip install scikit-learn")
+    file = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    try:
+        table = np.loadtxt(file, delimiter=",")
+    except DAMAGE as error:
+        raise DataError(f"{file} cannot be read ({error}); install scikit-learn again") from error
+    values, labels = table[:, :-1], table[:, -1].astype(np.int64)
     train, test = stratified_split(labels, DIGITS_TEST_FRACTION, seed=0)
     chosen = train if split == "train" else test
     chosen = chosen[np.argsort(labels[chosen], kind="stable")]
     images = np.rint(values[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     images.flags.writeable = False
-    return ImageArrays(images, labels[chosen].astype(np.int64), tuple(str(digit) for digit in range(10)))
+    return ImageArrays(images, labels[chosen], tuple(str(digit) for digit in range(10)))

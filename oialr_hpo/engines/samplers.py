@@ -302,9 +302,10 @@ class GaussianProcess:
             self._refine(points, targets)
             self._fitted = observed
         self._points = points
-        self._covariance = _matern(self._squares(points, points)) + self._noise * np.eye(len(points))
-        self._residual = targets
-        self._variance = (targets @ np.linalg.solve(self._covariance, targets) + 1) / (len(targets) + 1)
+        root = np.linalg.cholesky(_matern(self._squares(points, points)) + self._noise * np.eye(len(points)))
+        self._whitening = np.linalg.inv(root)  # the inverse of the covariance itself would not be accurate enough
+        self._whitened = self._whitening @ targets
+        self._variance = (self._whitened @ self._whitened + 1) / (len(targets) + 1)
 
     def outgrown(self, observed: int, growth: float) -> bool:
         """Whether the history has grown by that factor since the hyperparameters were refined."""
@@ -312,12 +313,12 @@ class GaussianProcess:
 
     def draw(self, points: Array, rng: np.random.Generator) -> Array:
         """One sample of the posterior function at (m, features) points."""
-        cross = _matern(self._squares(self._points, points))
-        projected = np.linalg.solve(self._covariance, cross)
-        mean = self._mean + projected.T @ self._residual
-        spread = self._variance * (_matern(self._squares(points, points)) - cross.T @ projected)
-        root = np.linalg.cholesky(spread + 1e-6 * np.eye(len(points)))
-        return mean + root @ rng.standard_normal(len(points))
+        cross = self._whitening @ _matern(self._squares(self._points, points))
+        mean = self._mean + cross.T @ self._whitened
+        spread = _matern(self._squares(points, points))
+        spread -= cross.T @ cross
+        spread.flat[:: len(points) + 1] += 1e-6
+        return mean + math.sqrt(self._variance) * (np.linalg.cholesky(spread) @ rng.standard_normal(len(points)))
 
     @property
     def _noise(self) -> float:
@@ -327,7 +328,10 @@ class GaussianProcess:
         """Squared distances in units of the length scales."""
         scales = np.exp(-self._theta[:-1])[self._owner]
         a, b = a * scales, b * scales
-        return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
+        squares = a @ (-2 * b.T)
+        squares += (a**2).sum(1)[:, None]
+        squares += (b**2).sum(1)
+        return np.maximum(squares, 0.0, out=squares)
 
     def _refine(self, points: Array, targets: Array) -> None:
         """Resilient backpropagation (Riedmiller and Braun 1993), from the last optimum on: scipy's optimisers would
@@ -353,6 +357,7 @@ class GaussianProcess:
         """Negative log posterior of the hyperparameters, and its gradient."""
         n, noise, inverse_squared = len(targets), math.exp(theta[-1]), np.exp(-2 * theta[:-1])
         total = np.tensordot(inverse_squared, squares, 1)
+        root = np.sqrt(5 * total)
         covariance = _matern(total) + (noise + 1e-6) * np.eye(n)
         inverse = np.linalg.inv(covariance)
         weights = inverse @ targets
@@ -362,15 +367,21 @@ class GaussianProcess:
         loss += 0.5 * (off_scale @ off_scale + off_noise**2)
 
         sensitivity = inverse - np.outer(weights, weights) / variance
-        slope = sensitivity * (5 / 3) * (1 + np.sqrt(5 * total)) * np.exp(-np.sqrt(5 * total))
+        slope = sensitivity * (5 / 3) * (1 + root) * np.exp(-root)
         by_scale = 0.5 * inverse_squared * np.tensordot(squares, slope, 2) + off_scale
         by_noise = 0.5 * noise * np.trace(sensitivity) + off_noise / 2
         return float(loss), np.r_[by_scale, by_noise]
 
 
 def _matern(squares: Array) -> Array:
-    root = np.sqrt(5 * squares)
-    return (1 + root + root**2 / 3) * np.exp(-root)
+    """The covariance at squared distances, in their place: new arrays of this size cost more than the arithmetic."""
+    squares *= 5
+    root = np.sqrt(squares)
+    squares /= 3
+    squares += root
+    squares += 1
+    squares *= np.exp(np.negative(root, out=root), out=root)
+    return squares
 
 
 class CovarianceAdaptation:

@@ -225,3 +225,15 @@ def test_the_gradient_of_the_model_is_right():
         lambda t: model._loss(t, squares, targets)[0], lambda t: model._loss(t, squares, targets)[1], theta
     )
     assert error < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_evolution_goes_on_where_all_that_is_known_lies_close_together(seed):
+    space = Space({f"setting {i}": FloatRange(0.0, 1.0) for i in range(8)})
+    propagator = samplers.make_propagator(Sampler(name="evolution"), space, rank=0, workers=4, trials=400, seed=seed)
+    known = []
+    for genes in 0.5 + 5e-4 * np.random.default_rng(seed).standard_normal((200, 8)):
+        one = samplers.individual(space, genes)
+        one.loss = float(genes[2])
+        known.append(one)
+    assert np.isfinite(propagator(known).position).all()

@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from threadpoolctl import threadpool_limits
+
 from oialr_hpo import experiment as experiments
 from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
@@ -151,7 +153,8 @@ def run(
             print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
         return Search(checked, directory, data_dir, deadline, objective, ranks_per_trial)
 
-    with ExitStack() as held, stop or StopRequest() as stopping:
+    one_thread = threadpool_limits(1, "blas")  # for proposals more would only spin, on CPUs that trials need
+    with one_thread, ExitStack() as held, stop or StopRequest() as stopping:
         if engine == "optuna":
             from oialr_hpo.engines import optuna
 

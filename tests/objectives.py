@@ -85,6 +85,13 @@ def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
         yield {"error": 0.5, "trainable_percent": 10.0}
 
 
+def steady(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Ten epochs of half a second."""
+    for _ in range(10):
+        time.sleep(0.5)
+        yield {"error": 0.5, "trainable_percent": 10.0}
+
+
 def pids(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     """Tells which process trains, then hangs."""
     yield {"error": 0.5, "trainable_percent": 10.0, "process": os.getpid()}

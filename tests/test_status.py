@@ -40,7 +40,7 @@ def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool) -> None
     code = (
         "from oialr_hpo import search; from pathlib import Path; import sys;"
         "search.run('vit_digits', changes=['trials=4', 'early_stopping.enabled=false'], out=Path(sys.argv[1]), jobs=2,"
-        " objective='tests.objectives:slow')"
+        " objective='tests.objectives:steady')"
     )
     searching = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.DEVNULL)
     while not list(out.glob("trials/*")):

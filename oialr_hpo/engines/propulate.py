@@ -20,7 +20,7 @@ from mpi4py import MPI
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
-from oialr_hpo.engines.mpi import local_rank, wait_for_all
+from oialr_hpo.engines.mpi import local_rank, on_first_rank, wait_for_all
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
@@ -84,12 +84,11 @@ def _work(
 ) -> None:
     """Be one of the workers, the ranks of `comm`."""
     desk: LocalDesk | RemoteDesk
+    logged = search.run.trials() if comm.rank == 0 else []
+    earlier = on_first_rank(lambda: [_outline(trial) for trial in logged], comm)
     if comm.rank == 0:
-        earlier = search.run.trials()
-        comm.bcast([_outline(trial) for trial in earlier])
-        desk = LocalDesk(comm, Desk(search.experiment, comm.size, earlier, search.deadline), stop)
+        desk = LocalDesk(comm, Desk(search.experiment, comm.size, logged, search.deadline), stop)
     else:
-        earlier = comm.bcast(None)
         desk = RemoteDesk(comm, stop)
     worker = Worker(search, comm.rank, place, threads, desk.stops, followers)
     try:
@@ -296,7 +295,7 @@ class Island(Pollinator):
 
     def propose(self) -> Individual:
         self.receive()
-        return self._breed()
+        return self.propagator(self.population)
 
     def prepare(self) -> None:
         """Learn from what is known while the own trial runs, so that the next proposal takes less time."""
@@ -305,13 +304,12 @@ class Island(Pollinator):
             self.propagator.prepare(self.population)
 
     def remember(self, individual: Individual) -> None:
-        """Add an evaluated individual to this rank's view of the population."""
-        if individual.generation < 0:  # not bred here: given, or of an earlier session
-            individual.generation = self.generation
-            individual.rank = individual.current = self.island_comm.rank
-            individual.island = self.island_idx
-            individual.migration_steps = 0
-            individual.migration_history = str(self.island_idx)
+        """Add an evaluated individual to this rank's view of the population, as of its own breeding."""
+        individual.generation = self.generation
+        individual.rank = individual.current = self.island_comm.rank
+        individual.island = self.island_idx
+        individual.migration_steps = 0
+        individual.migration_history = str(self.island_idx)
         self.population.append(individual)
 
     def tell(self, individual: Individual) -> None:
@@ -325,20 +323,17 @@ class Island(Pollinator):
             self._send_emigrants()
 
     def receive(self) -> None:
-        """Take in what other ranks of the island and other islands have sent."""
-        self._receive_intra_island_individuals()
-        if self.migration_prob > 0:
-            self._receive_immigrants()
+        """Take in what other ranks of the island and other islands have sent.
 
-    def _receive_immigrants(self) -> None:
-        """Add what other islands sent, each once; nothing gives way to it.
-
-        Propulate would search the whole population for each individual to be replaced.
+        Propulate would describe each individual for its log, and search the whole population for one that gives way to
+        each immigrant; here nothing does.
         """
         status = MPI.Status()
-        while self.propulate_comm.iprobe(tag=MIGRATION_TAG, status=status):
+        while self.island_comm.iprobe(tag=INDIVIDUAL_TAG, status=status):
+            self.population.append(self.island_comm.recv(source=status.Get_source(), tag=INDIVIDUAL_TAG))
+        while self.migration_prob > 0 and self.propulate_comm.iprobe(tag=MIGRATION_TAG, status=status):
             for immigrant in self.propulate_comm.recv(source=status.Get_source(), tag=MIGRATION_TAG):
                 genes = immigrant.position.tobytes()
-                if genes not in self._immigrants:
+                if genes not in self._immigrants:  # every rank of its island may send it
                     self._immigrants.add(genes)
                     self.population.append(immigrant)

@@ -82,6 +82,7 @@ class TrainingProcess:
         self.connection, child_end = Pipe()
         environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
         environment["OMP_NUM_THREADS"] = str(self._threads)
+        environment.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all installed packages
         inherited = [child_end.fileno()] + ([self._listener.fileno()] if self._listener else [])
         self._log.parent.mkdir(exist_ok=True)
         with open(self._log, "ab") as output:

@@ -92,10 +92,12 @@ def gather(value: T) -> list[T]:
 
 
 def wait_for_all(comm: MPI.Comm) -> None:
-    """A barrier that sleeps."""
+    """A barrier that sleeps, longer the longer it has waited: many ranks may share a CPU with the one they wait for."""
     barrier = comm.Ibarrier()
+    pause = 0.001
     while not barrier.Test():
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.02)
 
 
 def ring(patience: float) -> float:

@@ -290,6 +290,17 @@ def test_digits() -> None:
     assert train.classes == tuple("0123456789")
 
 
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    expected = sorted(zip(np.rint(values * (255 / 16)).astype(int).tolist(), labels.tolist(), strict=True))
+    splits = [load_images("digits", "train"), load_images("digits", "test")]
+    images = np.concatenate([split.images.reshape(-1, 64) for split in splits])
+    found = np.concatenate([split.labels for split in splits])
+    assert sorted(zip(images.tolist(), found.tolist(), strict=True)) == expected
+
+
 FIXED = [0, 7, 13, 16, 19, 22, 25, 30]
 labels_lists = st.lists(st.integers(0, 6), max_size=200)
 seeds = st.integers(0, 2**32 - 1)

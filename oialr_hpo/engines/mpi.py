@@ -92,12 +92,21 @@ def gather(value: T) -> list[T]:
 
 
 def wait_for_all(comm: MPI.Comm) -> None:
-    """A barrier that sleeps, longer the longer it has waited: many ranks may share a CPU with the one they wait for."""
-    barrier = comm.Ibarrier()
+    """A barrier that sleeps."""
+    sleep_until(comm.Ibarrier().Test, longest=0.02)
+
+
+def sleep_until(condition: Callable[[], bool], longest: float) -> None:
+    """Look up again and again, less often the longer it takes: many ranks may share a CPU with the one they wait for.
+
+    Args:
+        condition: what is waited for.
+        longest: seconds between two looks.
+    """
     pause = 0.001
-    while not barrier.Test():
+    while not condition():
         time.sleep(pause)
-        pause = min(1.2 * pause, 0.02)
+        pause = min(1.5 * pause, longest)
 
 
 def ring(patience: float) -> float:

@@ -20,7 +20,7 @@ from mpi4py import MPI
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
-from oialr_hpo.engines.mpi import local_rank, on_first_rank, wait_for_all
+from oialr_hpo.engines.mpi import local_rank, on_first_rank, sleep_until, wait_for_all
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
@@ -239,10 +239,7 @@ class RemoteDesk:
         wait_for_all(self._comm)
 
     def _receive(self, tag: int) -> Any:
-        pause = 0.001
-        while not self._comm.iprobe(source=0, tag=tag):
-            time.sleep(pause)
-            pause = min(1.5 * pause, 0.005)
+        sleep_until(lambda: self._comm.iprobe(source=0, tag=tag), longest=0.005)
         return self._comm.recv(source=0, tag=tag)
 
 

@@ -357,7 +357,7 @@ class GaussianProcess:
         """Negative log posterior of the hyperparameters, and its gradient."""
         n, noise, inverse_squared = len(targets), math.exp(theta[-1]), np.exp(-2 * theta[:-1])
         total = np.tensordot(inverse_squared, squares, 1)
-        root = np.sqrt(5 * total)
+        root = np.sqrt(5 * total)  # before the covariance takes the place of the squares
         covariance = _matern(total) + (noise + 1e-6) * np.eye(n)
         inverse = np.linalg.inv(covariance)
         weights = inverse @ targets

@@ -12,6 +12,7 @@ NAMES = {
     "search": "how fast the samplers find good settings; under mpirun, also how busy the ranks are",
     "startup": "how long the ranks of a search take to be ready, and what they hold, against plain Propulate",
     "stopping": "what early stopping would have saved in finished searches, and cost",
+    "utilization": "validation passes that the search for utilized ranks takes, plain and with parts of them",
     "probe": "whether narrowing the search by a probe pays, from finished searches with and without",
 }
 
@@ -19,7 +20,7 @@ NAMES = {
 def main() -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
-        lines = "\n".join(f"  {name:8} {text}" for name, text in NAMES.items())
+        lines = "\n".join(f"  {name:11} {text}" for name, text in NAMES.items())
         print(f"usage: python -m oialr_hpo.benchmark NAME [options]\n{lines}", file=sys.stderr)
         return 2
     import_module(f"oialr_hpo.benchmark.{sys.argv[1]}").main(sys.argv[2:])

@@ -1,13 +1,15 @@
 """How accurate a network is, and, cheaply, whether a change of one layer leaves it accurate enough.
 
 A change of one layer rarely changes what is said about an image whose right class leads, or trails, by far. So a small
-sample tells how much margins change; then images are looked at in the order of their margins, closest first, no further
-than needed to tell whether the accuracy stays above a floor, and only from the changed layer on.
+sample tells how much margins change since networks looked at before, of which the last ones differ little; then images
+are looked at, those likeliest to change sides first, no further than needed to tell whether the accuracy stays above a
+floor, and only from the changed layer on. All this is probable, not certain: see `python -m oialr_hpo.benchmark
+utilization`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,8 +21,13 @@ from oialr_hpo.utilization import prefix
 CHUNKS = 64
 """Into so many parts the images are divided."""
 SMALLEST_CHUNK = 32
-CAUTION = 2.0
+LOOKS = 16
+"""So many former networks' margins are remembered."""
+MOVES = 4096
+"""So many single images' changes are remembered."""
+CAUTION = 3.0
 """Margins of images not yet seen are taken to change so many times as much as those seen."""
+NOTHING: prefix.Results = {}
 
 
 class Accuracy:
@@ -58,9 +65,8 @@ class FullPasses:
         self.passes = 0.0
         self.original = self.accuracy()
 
-    def enter(self, layer: str, users: Collection[nn.Module], accuracy: float, changed: bool) -> float:
-        """The accuracy of the network as it is, which was just measured."""
-        return accuracy
+    def enter(self, layer: str, users: Collection[nn.Module]) -> None:
+        """Goes on to a layer of the network as it is, which makes no difference here."""
 
     def accuracy(self, floor: float | None = None) -> float:
         self.passes += 1
@@ -74,12 +80,12 @@ class FullPasses:
 
 @dataclass
 class _Chunk:
-    """Images of similar margin, with what the layers before the present one made of them (None: not kept)."""
+    """Images of similar margin, with what the layers before the present one made of them, where that is kept."""
 
+    positions: Tensor
     images: Tensor
     labels: Tensor
-    margins: Tensor = field(default_factory=lambda: torch.empty(0))
-    before: prefix.Results | None = None
+    before: prefix.Results = field(default_factory=dict)
 
 
 class PartialPasses:
@@ -92,53 +98,46 @@ class PartialPasses:
     def __init__(self, accuracy: Accuracy, network: nn.Module, share_from: Mapping[str, float]) -> None:
         self._network, self._share_from, self._accuracy = network, share_from, accuracy
         self._device = next(network.parameters()).device
-        self._run, self._share, self._entered = 0.0, 1.0, False
+        self._run, self._share = 0.0, 1.0
         read = [self._margins(images, labels) for images, labels in accuracy.batches]
         margins = torch.cat([*read, torch.empty(0)])
         if len(margins) == 0:
             raise ValueError("Accuracy: the batches hold no image; give a list or a DataLoader, not an iterator")
         self._count = len(margins)
-        self._all = int(over_processes(torch.tensor([float(self._count)], dtype=torch.float64)))
-        kept, self._chunks = self._closest(margins)
+        self._chunks = self._closest(margins)
+        self._sample = self._chunks[0].positions
         self._far = torch.ones(self._count, dtype=torch.bool)
-        self._far[kept] = False
-        self._far_margins = margins[self._far]
-        self.original = self._count_hits()
+        self._far[torch.cat([chunk.positions for chunk in self._chunks])] = False
+        self._layout: prefix.Layout = {}
+        self._kept = len(self._chunks)
+        self._looks, self._moves = [margins], torch.empty(0, dtype=torch.float64)
+        self._all, self._hits = over_processes(torch.tensor([self._count, (margins > 0).sum()]).double()).tolist()
+        self.original = 100 * self._hits / self._all
 
     @property
     def passes(self) -> float:
         return self._run / self._count
 
-    def enter(self, layer: str, users: Collection[nn.Module], accuracy: float, changed: bool) -> float:
-        """Goes on to a layer of the network as it is, and gives that network's accuracy.
-
-        `changed`: since the last layer; where it is not, the margins are still right.
-        """
-        room = self._accuracy.memory - sum(chunk.images.nbytes for chunk in self._chunks)
-        reads = prefix.results_read(self._network, users, self._chunks[0].images[:2].to(self._device))
+    def enter(self, layer: str, users: Collection[nn.Module]) -> None:
+        """Goes on to a layer of the network as it is."""
+        images = self._chunks[0].images
+        few = images[torch.arange(4) % len(images)].to(self._device)
+        reads = prefix.results_read(self._network, users, few)
+        layout = prefix.layout(self._network, users, few, reads)
         before_share, self._share = self._share, self._share_from[layer]
-        for chunk in self._chunks:
+        room = self._accuracy.memory - sum(chunk.images.nbytes for chunk in self._chunks)
+        kept = 0 if layout is None else self._kept
+        for number, chunk in enumerate(self._chunks[:kept]):
             images = chunk.images.to(self._device)
-            if chunk.before is None and self._entered:  # no room at an earlier layer
-                continue
-            chunk.before = prefix.record(self._network, users, images, reads, chunk.before or {})
+            chunk.before = prefix.record(self._network, users, images, reads, chunk.before)
             self._run += (before_share - self._share) * len(images)
             room -= prefix.size(chunk.before)
             if room < 0:
-                chunk.before = None
-        if changed:
-            for chunk in self._chunks:
-                chunk.margins = self._margins_of(chunk)
-            far = [self._margins(images, labels) for images, labels in self._far_images()]
-            self._far_margins = torch.cat([*far, torch.empty(0)])
-        self._chunks[1:] = sorted(self._chunks[1:], key=lambda chunk: chunk.margins.abs().median().item())
-        self._entered = True
-        return self._count_hits()
-
-    def _count_hits(self) -> float:
-        hits = sum(float((chunk.margins > 0).sum()) for chunk in self._chunks) + float((self._far_margins > 0).sum())
-        self._hits = over_processes(torch.tensor([hits], dtype=torch.float64)).item()
-        return 100 * self._hits / self._all
+                kept = number
+                break
+        for chunk in self._chunks[kept:]:
+            chunk.before = {}
+        self._layout, self._kept = layout or {}, kept
 
     def accuracy(self, floor: float | None = None) -> float:
         """The accuracy with the layer's present weight, once no image not seen yet should change sides.
@@ -146,48 +145,78 @@ class PartialPasses:
         With a floor only precisely enough to tell on which side of it the accuracy is.
         """
         least = None if floor is None else floor * self._all / 100 - 1e-6
-        hits, changes = self._hits, torch.empty(0)
-        parts = self._parts()
-        unseen = torch.cat([*(chunk.margins for chunk in self._chunks), self._far_margins])
+        margins = torch.full_like(self._looks[0], torch.nan)
+        self._look(margins, self._sample)
+        hits = self._most_hits(margins)
+        looks = by_similarity(margins, self._looks, self._sample)
+        if least is None or hits >= least:
+            hits = self._look_until_clear(margins, least, looks)
+        self._moves = torch.cat([self._moves, relative_moves(margins, looks)])[-MOVES:]
+        self._looks = [self._looks[0], *self._looks[1:][1 - LOOKS :], margins]
+        return 100 * hits / self._all
+
+    def _look_until_clear(self, margins: Tensor, least: float | None, looks: list[tuple[float, Tensor]]) -> float:
+        """Fills in margins, those most likely to have changed sides first; how many images are hit."""
+        moves = self._moves.sort().values
         while True:
-            part = next(parts, None)
-            gained = 0.0
-            if part is not None:
-                old, new = part
-                unseen = unseen[len(old) :]
-                gained = float((new > 0).sum() - (old > 0).sum())
-                changes = torch.cat([changes, new - old])
-            losses, gains = expected_changes(changes, unseen)
-            total = torch.tensor([gained, losses, gains, len(unseen)], dtype=torch.float64)
-            gained, losses, gains, left = over_processes(total).tolist()
-            hits += gained
+            latest, chance = forecast(margins, looks, moves)
+            numbers = torch.stack([(latest > 0).sum(), chance[latest > 0].sum(), chance[latest < 0].sum()])
+            hits, losses, gains = over_processes(numbers).tolist()
             lost, won = at_most(losses), at_most(gains)
-            decided = least is not None and (hits - lost >= least or hits + won < least)
-            if decided or lost + won == 0 or left == 0:
-                return 100 * hits / self._all
+            if lost + won == 0 or least is not None and (hits - lost >= least or hits + won < least):
+                return float(hits)
+            near = chance.masked_fill(self._far, 0)
+            if likely := int(near.count_nonzero()):
+                self._look(margins, near.topk(min(likely, len(self._sample))).indices)
+            else:
+                self._look_far(margins, chance > 0)
+
+    def _most_hits(self, margins: Tensor) -> float:
+        """No more images than this should be hit, by the sample: four standard errors above its mean."""
+        change = (margins > 0).double()[self._sample] - (self._looks[0] > 0).double()[self._sample]
+        variance = (change.var(correction=0) + 1 / len(change)) / len(change)  # as if one more had changed sides
+        mean, variance = over_processes(torch.stack([self._count * change.mean(), self._count**2 * variance])).tolist()
+        return float(self._hits + mean + 4 * variance**0.5)
 
     def settled(self, accuracy: float) -> float:
         """The accuracy with the layer's present weight, of which `accuracy` may tell no more than a floor needed."""
         return self.accuracy()
 
-    def _parts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Margins before and now: of the sample, then closest images first."""
-        for chunk in self._chunks:
-            yield chunk.margins, self._margins_of(chunk)
-        position = 0
-        for images, labels in self._far_images():
-            old = self._far_margins[position : position + len(labels)]
-            position += len(labels)
-            yield old, self._margins(images, labels)
+    def _look(self, margins: Tensor, positions: Tensor) -> None:
+        """Fills in the margins of some of the images in memory."""
+        wanted = torch.zeros(self._count, dtype=torch.bool)
+        wanted[positions] = True
+        parts = [(chunk, wanted[chunk.positions].nonzero().squeeze(1)) for chunk in self._chunks]
+        self._look_at(margins, parts[: self._kept], self._layout, self._share)
+        self._look_at(margins, parts[self._kept :], {}, 1.0)
 
-    def _margins_of(self, chunk: _Chunk) -> Tensor:
-        return self._margins(chunk.images, chunk.labels, chunk.before)
+    def _look_at(
+        self, margins: Tensor, parts: list[tuple[_Chunk, Tensor]], layout: prefix.Layout, share: float
+    ) -> None:
+        parts = [(chunk, rows) for chunk, rows in parts if len(rows)]
+        if parts:
+            images = torch.cat([chunk.images[rows] for chunk, rows in parts])
+            labels = torch.cat([chunk.labels[rows] for chunk, rows in parts])
+            before = prefix.select([(chunk.before, rows) for chunk, rows in parts], layout)
+            positions = torch.cat([chunk.positions[rows] for chunk, rows in parts])
+            margins[positions] = self._margins(images, labels, before, share)
+
+    def _look_far(self, margins: Tensor, wanted: Tensor) -> None:
+        """Fills in the margins of the wanted images among those that are not in memory."""
+        position = 0
+        for images, labels in self._accuracy.batches:
+            batch = slice(position, position + len(labels))
+            position += len(labels)
+            chosen = (wanted & self._far)[batch]
+            if chosen.any():
+                images, labels = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
+                margins[batch][chosen] = self._margins(images, labels)
 
     @torch.no_grad()
-    def _margins(self, images: Tensor, labels: Tensor, before: prefix.Results | None = None) -> Tensor:
+    def _margins(self, images: Tensor, labels: Tensor, before: prefix.Results = NOTHING, share: float = 1.0) -> Tensor:
         """By how much the right class leads (above 0) or trails; an infinite lead counts as none."""
-        self._run += (1.0 if before is None else self._share) * len(labels)
-        logits = prefix.run(self._network, images.to(self._device), before or {}).double()
+        self._run += share * len(labels)
+        logits = prefix.run(self._network, images.to(self._device), before).double()
         right = labels.to(self._device)[:, None]
         lead = logits.gather(1, right).squeeze(1)
         rival = logits.scatter(1, right, -torch.inf).amax(1)
@@ -196,8 +225,8 @@ class PartialPasses:
         tiny = torch.finfo(torch.float64).tiny
         return torch.where(hit, margins.clamp(min=tiny), margins.clamp(max=-tiny)).cpu()
 
-    def _closest(self, margins: Tensor) -> tuple[Tensor, list[_Chunk]]:
-        """Positions of the images to keep, and these in chunks: a sample of all margins, then by growing margin."""
+    def _closest(self, margins: Tensor) -> list[_Chunk]:
+        """The images to keep: a sample of all margins, then by growing margin."""
         first = next(iter(self._accuracy.batches))[0]
         room = max(SMALLEST_CHUNK, int(self._accuracy.memory / 2 / max(1, first[0].nbytes)))
         length = max(SMALLEST_CHUNK, -(-self._count // CHUNKS))
@@ -218,37 +247,50 @@ class PartialPasses:
         lengths = [min(int(spread.sum()), len(order))]
         while sum(lengths) < len(order):
             lengths.append(min(length, len(order) - sum(lengths)))
-        parts = zip(images.split(lengths), labels.split(lengths), margins[order].split(lengths), strict=True)
-        return order, [_Chunk(*part) for part in parts]
-
-    def _far_images(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if not self._far.any():
-            return
-        position = 0
-        for images, labels in self._accuracy.batches:
-            far = self._far[position : position + len(labels)]
-            position += len(labels)
-            if far.any():
-                yield images[far.to(images.device)], labels[far.to(labels.device)]
+        parts = zip(order.split(lengths), images.split(lengths), labels.split(lengths), strict=True)
+        return [_Chunk(*part) for part in parts]
 
 
-def expected_changes(changes: Tensor, unseen: Tensor) -> tuple[float, float]:
-    """How many of the images with these margins will be lost and gained, given the changes of margins seen so far.
+def by_similarity(margins: Tensor, looks: Iterable[Tensor], sample: Tensor) -> list[tuple[float, Tensor]]:
+    """The looks by the median change of the sample since then, smallest first."""
+    distances = [((margins - look)[sample].abs().median().item(), look) for look in looks]
+    return sorted(distances, key=lambda pair: pair[0])
 
-    An image changes sides as often as the seen changes, whatever their sign, enlarged by CAUTION, reach its margin.
+
+def forecast(margins: Tensor, looks: Iterable[tuple[float, Tensor]], moves: Tensor) -> tuple[Tensor, Tensor]:
+    """All margins, those not seen (NaN) as in the most similar of former looks, and how likely these change sides.
+
+    An image is as likely to change sides as the changes since that look, enlarged by CAUTION, take its margin there:
+    changes of the images seen, and, as a small sample has no outliers, `moves` (sorted) of images in former looks, in
+    units of the sample's.
     """
-    if len(unseen) == 0:
-        return 0.0, 0.0
-    if len(changes) == 0:
-        return float((unseen > 0).sum()), float((unseen < 0).sum())
-    ordered = (CAUTION * changes.abs()).sort().values
-    chance = 1 - torch.searchsorted(ordered, unseen.abs()) / len(changes)
-    return chance[unseen > 0].sum().item(), chance[unseen < 0].sum().item()
+    latest, chance = margins.clone(), torch.zeros_like(margins)
+    seen = ~margins.isnan()
+    for distance, look in looks:
+        known = ~look.isnan()
+        new = latest.isnan() & known
+        if new.any():
+            changes = (margins - look)[seen & known].sort().values
+            enough = -look[new] / CAUTION
+            falls = [torch.searchsorted(each, enough, right=True) for each in (changes, distance * moves)]
+            share = (falls[0] + falls[1]).double() / (len(changes) + len(moves))
+            chance[new] = torch.where(look[new] > 0, share, 1 - share)
+            latest[new] = look[new]
+    return latest, chance
+
+
+def relative_moves(margins: Tensor, looks: Iterable[tuple[float, Tensor]]) -> Tensor:
+    """Changes since the most similar look in which the sample differs, in units of the sample's median change."""
+    for distance, look in looks:
+        if distance > 0:
+            moves = (margins - look) / distance
+            return moves[~moves.isnan()]
+    return torch.empty(0, dtype=torch.float64)
 
 
 def at_most(expected: float) -> int:
-    """So many events hardly ever are exceeded where so many are expected: two standard deviations above."""
-    return int(expected + 2 * expected**0.5)
+    """So many events hardly ever are exceeded where so many are expected: three standard deviations above."""
+    return int(expected + 3 * expected**0.5)
 
 
 def over_processes(numbers: Tensor) -> Tensor:

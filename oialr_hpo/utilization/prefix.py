@@ -6,8 +6,9 @@ something else than such a module reads, which in a chain of blocks is the last 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,18 @@ Results = dict[nn.Module, list[Any]]
 """What each module's first calls of a forward pass gave."""
 Reads = set[tuple[nn.Module, int]]
 """Modules and the number of the call whose result is read."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one input's part of a kept tensor lies: `rows` of dimension `dim`; no rows where inputs share it."""
+
+    dim: int
+    rows: int
+
+
+Layout = dict[nn.Module, list[Any]]
+"""As `Results`, with a `Place` for every tensor that is kept."""
 
 UNREAD = torch.empty(0)
 
@@ -49,6 +62,53 @@ def record(network: nn.Module, layer: Collection[nn.Module], x: Tensor, reads: R
     return {
         module: [keep(result, (module, number)) for number, result in enumerate(given)]
         for module, given in results.items()
+    }
+
+
+@torch.no_grad()
+def layout(network: nn.Module, layer: Collection[nn.Module], x: Tensor, reads: Reads) -> Layout | None:
+    """How what `record` keeps divides into inputs, found out with x, four of them; None if it does not."""
+    all_of_x, half = record(network, layer, x, reads, {}), record(network, layer, x[2:], reads, {})
+    try:
+        return {
+            module: [tree_map(_place, *pair) for pair in zip(given, half[module], strict=True)]
+            for module, given in all_of_x.items()
+        }
+    except _Indivisible:
+        return None
+
+
+def _place(four: Any, two: Any) -> Place | None:
+    if not isinstance(four, Tensor) or four is UNREAD:
+        return None
+    if four.shape == two.shape and _close(four, two):
+        return Place(0, 0)
+    for dim, rows in enumerate(two.shape):
+        doubled = (*two.shape[:dim], 2 * rows, *two.shape[dim + 1 :])
+        if four.shape == doubled and rows % 2 == 0 and _close(four.narrow(dim, rows, rows), two):
+            return Place(dim, rows // 2)
+    raise _Indivisible
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-3 * float(b.abs().max()), equal_nan=True)
+
+
+def select(parts: Sequence[tuple[Results, Tensor]], layout: Layout) -> Results:
+    """The results for some of the inputs, given the rows wanted of each part."""
+
+    def pick(place: Place | None, *tensors: Any) -> Any:
+        if place is None or place.rows == 0:
+            return tensors[0]
+        chosen = [
+            tensor.unflatten(place.dim, (-1, place.rows)).index_select(place.dim, rows.to(tensor.device))
+            for tensor, (_, rows) in zip(tensors, parts, strict=True)
+        ]
+        return torch.cat(chosen, place.dim).flatten(place.dim, place.dim + 1)
+
+    return {
+        module: [tree_map(pick, *same) for same in zip(places, *(part[module] for part, _ in parts), strict=True)]
+        for module, places in layout.items()
     }
 
 
@@ -122,6 +182,10 @@ def _replay(forward: Any, given: Iterator[Any], copy: bool) -> Any:
 
 
 class _Reached(Exception):
+    pass
+
+
+class _Indivisible(Exception):
     pass
 
 

@@ -131,7 +131,7 @@ def analyse(
         keep_projected: layers stay projected while later ones are searched, so that the whole costs at most
             2 x tolerance x layers, as the paper states. False: each layer is searched in the original network.
         state: JSON file that every finished layer is added to, and that an interrupted analysis goes on from.
-        progress: is given a line per layer.
+        progress: is given a line per layer, and one before each pass over `loader`.
 
     Raises:
         ValueError: nothing to analyse, or `state` is of another analysis.
@@ -168,11 +168,11 @@ def analyse(
     record = _Record.open(state, originals, {"tolerance": tolerance, "keep_projected": keep_projected})
 
     plain = sum(math.ceil(math.log2(size)) for weight in originals.values() for size in weight.flatten(1).shape)
-    accuracy, changed = judge.original, False
+    accuracy = judge.original
     found: list[LayerUtilization] = []
     projections: dict[str, Tensor] = {}
     hints: dict[str, tuple[float, float]] = {}  # by kind of layer: the shares of energy that the last one needed
-    for name, gram in _grams(network, loader, modules, weights, originals, gram_bytes):
+    for name, gram in _grams(network, loader, modules, weights, originals, gram_bytes, progress):
         layer, weight = layers[name], originals[name].flatten(1)
         spaces = Subspace.of(gram, name), Subspace.of(output_gram(gram, weight), name)
 
@@ -180,12 +180,11 @@ def analyse(
             weights[name].data.copy_(matrix.view_as(weights[name]))
 
         if name not in record.layers:
-            entered = judge.enter(name, modules[name], accuracy if keep_projected else judge.original, changed)
-            changed = False
-            result = _search(weight, spaces, judge, entered, tolerance, put, hints.get(layer.kind))
+            judge.enter(name, modules[name])
+            before = accuracy if keep_projected else judge.original
+            result = _search(weight, spaces, judge, before, tolerance, put, hints.get(layer.kind))
             record.add(name, *result, passes=judge.passes)
         k_s, k_t, accuracy = record.layers[name]
-        changed = changed or keep_projected and (k_s, k_t) != (len(gram), len(weight))
         e_s, e_t = hints[layer.kind] = spaces[0].share(k_s), spaces[1].share(k_t)
         projections[name] = projected(weight, spaces[0], k_s, spaces[1], k_t)
         put(projections[name] if keep_projected else weight)
@@ -295,6 +294,7 @@ def _grams(
     weights: dict[str, nn.Parameter],
     originals: dict[str, Tensor],
     gram_bytes: float,
+    progress: Callable[[str], None],
 ) -> Iterator[tuple[str, Tensor]]:
     """Every layer's Gram matrix in the original network, from one pass per `gram_bytes` of them."""
     waiting = list(modules)
@@ -303,6 +303,7 @@ def _grams(
         while waiting and (not group or size + _gram_size(originals[waiting[0]]) <= gram_bytes):
             size += _gram_size(originals[waiting[0]])
             group.append(waiting.pop(0))
+        progress(f"inputs of {len(group)} layers: one pass over the data, {size / 2**20:.0f} MiB of Gram matrices")
         present = {name: weight.detach().clone() for name, weight in weights.items()}
         _put_all(weights, originals)
         grams = gram_matrices(network, {name: modules[name] for name in group}, loader)

@@ -57,6 +57,10 @@ def test_a_network_runs_on_from_every_layer(name: str) -> None:
         kept = prefix.record(network, modules[layer], x, reads, kept)
         for _ in range(2):  # nothing kept is changed by running on
             torch.testing.assert_close(prefix.run(network, x, kept), expected, rtol=1e-5, atol=1e-5)
+        places = prefix.layout(network, modules[layer], x[[0, 1, 2, 0]], reads)
+        assert places is not None
+        some = prefix.select([(kept, torch.tensor([2])), (kept, torch.tensor([0, 1]))], places)
+        torch.testing.assert_close(prefix.run(network, x[[2, 0, 1]], some), expected[[2, 0, 1]], rtol=1e-5, atol=1e-5)
         weight = modules[layer][0].weight
         weight.mul_(1.1)
         changed = network(x)
@@ -64,6 +68,51 @@ def test_a_network_runs_on_from_every_layer(name: str) -> None:
         expected = changed
     assert not any("forward" in vars(module) for module in network.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+class TimeFirst(nn.Module):
+    """Runs over (time, inputs, features), beside something that all inputs share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.shared = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(1, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x.transpose(0, 1)) + self.shared(torch.ones(1))).mean(0)
+
+
+class Mixed(nn.Module):
+    """Every input's result depends on the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8, track_running_stats=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.norm(self.first(x)))
+
+
+@torch.no_grad()
+def test_inputs_are_told_apart_wherever_their_dimension_is() -> None:
+    torch.manual_seed(0)
+    network, x = TimeFirst(), torch.randn(5, 4, 8)
+    reads = prefix.results_read(network, [network.last], x[:2])
+    places = prefix.layout(network, [network.last], x[:4], reads)
+    assert places == {network.first: [prefix.Place(1, 1)], network.shared: [prefix.Place(0, 0)]}
+    parts = [
+        (prefix.record(network, [network.last], part, reads, {}), rows)
+        for part, rows in ((x[:3], torch.tensor([0, 2])), (x[3:], torch.tensor([1])))
+    ]
+    torch.testing.assert_close(prefix.run(network, x[[0, 2, 4]], prefix.select(parts, places)), network(x)[[0, 2, 4]])
+
+
+@torch.no_grad()
+def test_results_that_belong_to_no_single_input_are_not_kept() -> None:
+    torch.manual_seed(0)
+    network, x = Mixed(), torch.randn(4, 8)
+    reads = prefix.results_read(network, [network.last], x[:2])
+    assert prefix.layout(network, [network.last], x, reads) is None
 
 
 @torch.no_grad()

@@ -83,9 +83,7 @@ def row(epochs: int, tolerance: float, found: Sequence[tuple[Utilization, Utiliz
         [(layer.k_s, layer.k_t) for layer in plain.layers] == [(layer.k_s, layer.k_t) for layer in thrifty.layers]
         for plain, thrifty in found
     )
-    passes, plain_passes = (
-        fmean(result.passes for result in results) for results in zip(*((b, a) for a, b in found), strict=True)
-    )
+    passes, plain_passes = fmean(thrifty.passes for _, thrifty in found), fmean(plain.passes for plain, _ in found)
     return [
         str(epochs),
         f"{tolerance:g} %",

@@ -111,6 +111,7 @@ class PartialPasses:
         self._layout: prefix.Layout = {}
         self._kept = len(self._chunks)
         self._looks, self._moves = [margins], torch.empty(0, dtype=torch.float64)
+        self._held = margins
         self._all, self._hits = over_processes(torch.tensor([self._count, (margins > 0).sum()]).double()).tolist()
         self.original = 100 * self._hits / self._all
 
@@ -139,24 +140,26 @@ class PartialPasses:
             chunk.before = {}
         self._layout, self._kept = layout or {}, kept
 
-    def accuracy(self, floor: float | None = None) -> float:
-        """The accuracy with the layer's present weight, once no image not seen yet should change sides.
-
-        With a floor only precisely enough to tell on which side of it the accuracy is.
-        """
-        least = None if floor is None else floor * self._all / 100 - 1e-6
+    def accuracy(self, floor: float) -> float:
+        """The accuracy with the layer's present weight, only precisely enough to tell on which side of the floor."""
+        least = floor * self._all / 100 - 1e-6
         margins = torch.full_like(self._looks[0], torch.nan)
         self._look(margins, self._sample)
         hits = self._most_hits(margins)
         looks = by_similarity(margins, self._looks, self._sample)
-        if least is None or hits >= least:
+        if hits >= least:
             hits = self._look_until_clear(margins, least, looks)
+        if hits >= least:
+            self._held = margins
         self._moves = torch.cat([self._moves, relative_moves(margins, looks)])[-MOVES:]
         self._looks = [self._looks[0], *self._looks[1:][1 - LOOKS :], margins]
         return 100 * hits / self._all
 
     def _look_until_clear(self, margins: Tensor, least: float | None, looks: list[tuple[float, Tensor]]) -> float:
-        """Fills in margins, those most likely to have changed sides first; how many images are hit."""
+        """Fills in margins, those most likely to have changed sides first; how many images are hit.
+
+        Clear is which side of `least` that is, or, without it, that no image not seen yet should change sides.
+        """
         moves = self._moves.sort().values
         while True:
             latest, chance = forecast(margins, looks, moves)
@@ -179,8 +182,12 @@ class PartialPasses:
         return float(self._hits + mean + 4 * variance**0.5)
 
     def settled(self, accuracy: float) -> float:
-        """The accuracy with the layer's present weight, of which `accuracy` may tell no more than a floor needed."""
-        return self.accuracy()
+        """The accuracy with the weight that held last, of which `accuracy` may tell no more than a floor needed.
+
+        Goes on with what was seen then; that weight must be in place.
+        """
+        looks = by_similarity(self._held, self._looks, self._sample)
+        return 100 * self._look_until_clear(self._held, None, looks) / self._all
 
     def _look(self, margins: Tensor, positions: Tensor) -> None:
         """Fills in the margins of some of the images in memory."""

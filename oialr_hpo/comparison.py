@@ -13,8 +13,11 @@ import yaml
 
 from oialr_hpo.experiment import Experiment, flatten
 from oialr_hpo.progress import clock
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import shown_metrics
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, Trial, best, write_whole
 
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")
 LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}

@@ -9,7 +9,10 @@ from typing import Any
 import yaml
 
 from oialr_hpo.experiment import OF_THE_SEARCH
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial, best, pareto_front, write_whole
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.trial import Trial
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

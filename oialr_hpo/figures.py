@@ -16,7 +16,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial, best
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import Trial
 
 MEASURES = {"stability": "Stability of the weights' bases", "similarity": "Similarity of the weights' mixing"}
 NAMED_ROWS = 60  # more layers than that: only some get their name

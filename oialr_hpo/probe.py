@@ -31,9 +31,9 @@ import yaml
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.progress import clock, table
+from oialr_hpo.runs.files import write_whole
 from oialr_hpo.space import Choice, FloatRange
 from oialr_hpo.tasks import DataError
-from oialr_hpo.trial import write_whole
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from oialr_hpo.trial import Role, State, Trial, best
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import Role, State, Trial
 
 
 class Progress:

@@ -19,8 +19,9 @@ from oialr_hpo.engines import launchers
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
 from oialr_hpo.objective import evaluate
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
 from oialr_hpo.search import INTERRUPTED
-from oialr_hpo.trial import RunDirectory, best
 
 T = TypeVar("T")
 SEEDS = (1000, 1001, 1002)

@@ -25,10 +25,12 @@ from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
 from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.trial import State
 from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.tasks import DataError
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
 from oialr_hpo.warm_start import with_starts
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: not a failure, try again

@@ -12,7 +12,10 @@ from typing import Any, TextIO
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, describe, table, time_left
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best, pareto_front
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.trial import Role, State, Trial
 
 # What the training loop notes beside the metrics.
 NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds")

@@ -17,11 +17,15 @@ from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.log import TrialLog
+from oialr_hpo.runs.scoring import judge
+from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.search import INTERRUPTED, add_data_dir, environment
 from oialr_hpo.staging import stage
 from oialr_hpo.status import NOTES
 from oialr_hpo.tasks import DataError, Split
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, TrialLog, judge
 
 PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 

@@ -10,7 +10,7 @@ from oialr_hpo import probe, search
 from oialr_hpo.benchmark import probe as benchmark
 from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.probe import Layer, Observation, document, narrow, narrowed, settling
-from oialr_hpo.trial import RunDirectoryError
+from oialr_hpo.runs.files import RunDirectoryError
 
 SMALL = ["training.epochs=8", "model.arguments.depth=1", "data.train_images=320"]
 BOTH_ENDS = ["search.oialr.keep_first={choices: [false, true]}", "search.oialr.keep_last={choices: [false, true]}"]

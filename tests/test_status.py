@@ -11,7 +11,7 @@ import pytest
 
 from oialr_hpo import search
 from oialr_hpo.progress import time_left
-from oialr_hpo.trial import State
+from oialr_hpo.runs.trial import State
 
 
 def test_the_time_left_counts_what_runs_as_half_done() -> None:

@@ -9,7 +9,9 @@ import pytest
 from oialr_hpo import search
 from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.export import export
-from oialr_hpo.trial import Role, RunDirectory, best
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import Role
 from oialr_hpo.warm_start import with_starts
 
 BOWL = "tests.objectives:bowl"

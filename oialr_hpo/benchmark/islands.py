@@ -32,7 +32,9 @@ from oialr_hpo.benchmark.sleep import MEAN, SIGMA, length, sleep
 from oialr_hpo.engines.mpi import gather, wait_for_all
 from oialr_hpo.engines.propulate import Island
 from oialr_hpo.experiment import Experiment, Sampler, load
-from oialr_hpo.trial import Role, RunDirectory, Trial, judge
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.scoring import judge
+from oialr_hpo.runs.trial import Role, Trial
 
 TABLE_SECONDS = 0.25
 

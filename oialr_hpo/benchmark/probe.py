@@ -12,7 +12,9 @@ from pathlib import Path
 from statistics import fmean, median
 
 from oialr_hpo.benchmark.measure import print_table
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, Trial
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.trial import Trial
 
 PARTS = (0.25, 0.5, 0.75, 1.0)
 """Of the plain search: the targets are the scores that it had reached by then."""

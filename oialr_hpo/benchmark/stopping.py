@@ -13,7 +13,10 @@ from statistics import fmean, median
 from oialr_hpo.benchmark.measure import print_table
 from oialr_hpo.engines.early_stopping import Rungs, curve, due
 from oialr_hpo.experiment import EarlyStopping, Experiment
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State, Trial, best
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import Role, State, Trial
 
 VARIANTS = {
     "default": {},

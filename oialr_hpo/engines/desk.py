@@ -9,8 +9,8 @@ from typing import Any
 from oialr_hpo.engines.early_stopping import Point, Rungs
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import Progress
+from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import Value
-from oialr_hpo.trial import Role, State, Trial
 
 HOPELESS = 8
 """So many first trials that all fail for one reason end a search: the reason is not in their settings."""

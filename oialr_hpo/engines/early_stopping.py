@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from oialr_hpo.experiment import EarlyStopping, Experiment
-from oialr_hpo.trial import Trial, goals
+from oialr_hpo.runs.scoring import goals
+from oialr_hpo.runs.trial import Trial
 
 CLOSE = 1e-9
 

@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 from mpi4py import MPI
 
 from oialr_hpo.engines import launchers
-from oialr_hpo.trial import RunDirectoryError
+from oialr_hpo.runs.files import RunDirectoryError
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oialr_hpo.experiment import Experiment, Sampler, SamplerName
+from oialr_hpo.runs.trial import Trial
 from oialr_hpo.space import Choice, FloatRange, Parameter, Space
-from oialr_hpo.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -13,8 +13,10 @@ from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, curve, due
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.scoring import goals, judge
+from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import Value
-from oialr_hpo.trial import Role, RunDirectory, State, Trial, goals, judge
 
 if TYPE_CHECKING:
     from oialr_hpo.engines.replicas import Followers

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from oialr_hpo.report import study
 from oialr_hpo.report.write import write
-from oialr_hpo.trial import RunDirectory, RunDirectoryError
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

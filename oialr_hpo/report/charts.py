@@ -17,8 +17,11 @@ from plotly.subplots import make_subplots
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock
 from oialr_hpo.report import study
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.runs.usage import Span
 from oialr_hpo.status import is_untuned
-from oialr_hpo.trial import Role, RunDirectory, Span, State, Trial, best, pareto_front
 
 BLUE, ORANGE, DARK, GREY, LIGHT, RED, AMBER = (
     "#1f5fa8", "#e07b1a", "#30343a", "#8a9099", "#c9d0d8", "#c0392b", "#d8a400",

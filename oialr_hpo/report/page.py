@@ -10,8 +10,8 @@ from plotly.offline import get_plotlyjs
 
 from oialr_hpo.progress import clock
 from oialr_hpo.report.charts import COLORS, WORDS, Chart, Facts
+from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import leaders, shown_metrics
-from oialr_hpo.trial import State, Trial
 
 TOP = 5
 

@@ -15,7 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from oialr_hpo.engines.samplers import distribution
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, State, Trial, goals
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.scoring import goals
+from oialr_hpo.runs.trial import State, Trial
 
 STATES = {
     State.RUNNING: TrialState.RUNNING,

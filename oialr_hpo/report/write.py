@@ -4,7 +4,8 @@ from pathlib import Path
 
 from oialr_hpo import figures
 from oialr_hpo.report import charts, page, pictures
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, write_whole
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError, write_whole
 
 
 def write(run: RunDirectory, out: Path | None = None) -> list[Path]:

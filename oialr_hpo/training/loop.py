@@ -13,12 +13,12 @@ from torch import nn
 from oialr_hpo.experiment import Experiment, Training
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
+from oialr_hpo.runs.scoring import goals
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint, save_weights
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.schedule import make_schedule, steps
-from oialr_hpo.trial import goals
 
 SIZES = ("total_percent", "trainable_percent", "ranks")
 

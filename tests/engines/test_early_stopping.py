@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oialr_hpo.engines.early_stopping import Rungs, curve, due
 from oialr_hpo.experiment import Experiment, load
-from oialr_hpo.trial import Role, Trial
+from oialr_hpo.runs.trial import Role, Trial
 
 EPOCHS = 20
 

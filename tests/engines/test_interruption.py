@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo import search
-from oialr_hpo.trial import RunDirectory, RunDirectoryError, State
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.trial import State
 from tests.engines.test_nothing_is_lost import running
 from tests.engines.test_propulate import MPIRUN, SCRIPT, needs_mpi
 from tests.engines.test_search import run

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from oialr_hpo.trial import RunDirectory, State, Trial
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import State, Trial
 from tests.engines.test_propulate import MPIRUN, SCRIPT, mpirun, needs_mpi
 
 ROOT = Path(__file__).parents[2]

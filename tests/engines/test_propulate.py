@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from oialr_hpo.trial import Role, RunDirectory, State
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import Role, State
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
 needs_mpi = pytest.mark.skipif(not MPIRUN.exists(), reason="no MPI runtime beside this Python: install the extra 'mpi'")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo.objective import evaluate
-from oialr_hpo.trial import Role, RunDirectory, State
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import Role, State
 from tests.engines.test_nothing_is_lost import running
 from tests.engines.test_propulate import MPIRUN, SCRIPT, mpirun, needs_mpi
 

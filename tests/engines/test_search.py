@@ -10,8 +10,10 @@ import pytest
 
 from oialr_hpo import export, search
 from oialr_hpo.experiment import load
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.trial import Role, State
 from oialr_hpo.status import status, summary
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State
 
 BOWL = "tests.objectives:bowl"
 

@@ -14,7 +14,9 @@ from oialr_hpo import search
 from oialr_hpo.report import charts, page, pictures, study
 from oialr_hpo.report.__main__ import main
 from oialr_hpo.report.write import write
-from oialr_hpo.trial import Role, RunDirectory, RunDirectoryError, State
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.trial import Role, State
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ALL = ["progress", "pareto", "importance", "parallel", "slices", "ranks", "schedule", "timeline", "stopped", "failures"]

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from oialr_hpo.export import export
-from oialr_hpo.trial import RunDirectory, State
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import State
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--set training.epochs=2 --set model.arguments.depth=1 --set data.train_images=320"

@@ -7,7 +7,7 @@ import pytest
 from oialr_hpo import search, train
 from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.export import export
-from oialr_hpo.trial import State
+from oialr_hpo.runs.trial import State
 
 EXPERIMENT = """
 task: tests.character_model:CharacterModel

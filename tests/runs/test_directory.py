@@ -4,17 +4,11 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo.experiment import Bound, Experiment, Score, load
-from oialr_hpo.trial import (
-    Role,
-    RunDirectory,
-    RunDirectoryError,
-    State,
-    Trial,
-    best,
-    goals,
-    judge,
-    violation,
-)
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.scoring import goals, judge, violation
+from oialr_hpo.runs.trial import Role, State, Trial
 
 ENVIRONMENT = {"workers": 1, "command": "test", "commit": None, "python": "3", "packages": {}}
 

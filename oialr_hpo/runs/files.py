@@ -1,0 +1,29 @@
+"""Files of a run directory: whole or not at all, and one line where they cannot be written."""
+
+import os
+from pathlib import Path
+
+
+class RunDirectoryError(RuntimeError):
+    """The run directory cannot be used; the message says why and what to do."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def torn(path: Path) -> bool:
+    """Whether the file's last line was cut off by a crash."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return size > 0 and file.read(1) != b"\n"
+
+
+def unwritable(path: Path, error: OSError) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} cannot be written: {error.strerror}; mend that, or choose another --out; --resume goes on"
+    )

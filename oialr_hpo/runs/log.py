@@ -1,0 +1,96 @@
+"""The append-only files `trials/rank-*.jsonl`: one JSON line per event, one file per worker, one writer per file."""
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from oialr_hpo.runs.files import torn, unwritable
+from oialr_hpo.runs.trial import Trial
+
+
+class TrialLog:
+    """The append-only file of one worker. A torn last line of an earlier crash is closed before the first write.
+
+    Raises:
+        RunDirectoryError: by every method, where the file cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._cpu = time.process_time()
+        try:
+            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115 (open as long as the worker lives)
+            if torn(path):
+                self._file.write(b"\n")
+        except OSError as error:
+            raise unwritable(path, error) from None
+
+    def start(self, trial: Trial) -> None:
+        known = ("number", "role", "settings", "seed", "worker", "threads", "started")
+        self._write({"event": "start"} | {key: getattr(trial, key) for key in known}, durable=False)
+
+    def epoch(self, trial: Trial) -> None:
+        """The trial's latest record; ranks are only written where they changed."""
+        record = dict(trial.epochs[-1])
+        if len(trial.epochs) > 1 and record.get("ranks") == trial.epochs[-2].get("ranks"):
+            record.pop("ranks", None)
+        self._write({"event": "epoch", "number": trial.number} | record, durable=False)
+
+    def end(self, trial: Trial) -> None:
+        known = ("number", "state", "reason", "scores", "violation", "metrics", "best_epoch", "seconds")
+        self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
+
+    def opened(self) -> None:
+        """Note that the worker is held from now on, for the utilization."""
+        self._cpu = time.process_time()
+        self._write({"event": "open"}, durable=True)
+
+    def closed(self) -> None:
+        """Note that the worker is no longer held, and what CPU time this process took meanwhile."""
+        self._write({"event": "close", "cpu": time.process_time() - self._cpu}, durable=True)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, content: Mapping[str, Any], durable: bool) -> None:
+        line = (
+            json.dumps(_finite(dict(content) | {"time": time.time()}), default=_plain, allow_nan=False).encode() + b"\n"
+        )
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+
+def read(file: Path) -> Iterator[dict[str, Any]]:
+    """The events of one worker; a line torn by a crash is not an event."""
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                yield event
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities, which JSON lacks, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy and torch scalars as plain numbers."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be written as JSON")

@@ -6,5 +6,5 @@ source launch/environment.sh
 
 ruff check .
 mypy
-export OMP_NUM_THREADS=1  # a test worker per core
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # a test worker per core
 python -m pytest -n auto --dist worksteal "$@"

@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("everywhere", derandomize=True, deadline=None)
+settings.load_profile("everywhere")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """`python -m oialr_hpo.check [NAME]`: whether a search could run here; under mpirun or srun, on all its ranks."""
 
-import argparse
 import fcntl
 import json
 import os
@@ -19,12 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.process import LAUNCHER_VARIABLES
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.progress import table
-from oialr_hpo.search import PACKAGES, add_data_dir
+from oialr_hpo.search import PACKAGES
 from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError
 
@@ -34,12 +34,13 @@ PATIENCE = 60.0  # seconds for a message to go round, and for a file to be seen 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.check", description=__doc__.split(": ")[1])
+    parser = Parser("check", __doc__.split(": ")[1])
     parser.add_argument("name", metavar="NAME", nargs="?", help="also make this experiment's data ready")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    add_data_dir(parser)
+    parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
+    parser.add_changes()
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
     started = time.monotonic()
     if not launchers.launched():

@@ -1,6 +1,5 @@
 """An experiment file: YAML <-> typed, checked settings, with one clear line per mistake."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oialr_hpo import tasks
+from oialr_hpo.mistake import Mistake, hint
 from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
 
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
@@ -17,7 +17,7 @@ Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
-class ExperimentError(ValueError):
+class ExperimentError(Mistake):
     """A mistake in an experiment: one line with the file, the key and the remedy."""
 
 
@@ -222,7 +222,7 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     listed = ", ".join(sorted(known))
-    raise ExperimentError(f"no experiment {name!r};{_hint(name, known)} known: {listed}, or a .yaml path")
+    raise ExperimentError(f"no experiment {name!r};{hint(name, known)} known: {listed}, or a .yaml path")
 
 
 def shipped() -> Path:
@@ -355,8 +355,7 @@ def _validate(content: dict[str, Any], where: str) -> Experiment:
     try:
         settings = tasks.load_settings(experiment.task)
     except LookupError as error:
-        hint = _hint(experiment.task, tasks.BUILT_IN)
-        raise ExperimentError(f"{where}: task: {error};{hint}".rstrip(";")) from None
+        raise ExperimentError(f"{where}: task: {error};{hint(experiment.task, tasks.BUILT_IN)}".rstrip(";")) from None
     try:
         resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
     except ValidationError as error:
@@ -406,7 +405,7 @@ def _check_search(experiment: Experiment, where: str) -> None:
 def _known(experiment: Experiment, key: str, where: str) -> None:
     known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in (*OF_THE_SEARCH, "evidence")]
     if key not in known:
-        raise ExperimentError(f"{where}.{key}: no such setting;{_hint(key, known)}".rstrip(";"))
+        raise ExperimentError(f"{where}.{key}: no such setting;{hint(key, known)}".rstrip(";"))
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -441,7 +440,7 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     key, message = ".".join(path), first["msg"]
     if first["type"] == "extra_forbidden":
         known = list(_fields(model, path[:-1]))
-        return f"{key}: unknown key;{_hint(path[-1], known)} known: {', '.join(known)}"
+        return f"{key}: unknown key;{hint(path[-1], known)} known: {', '.join(known)}"
     if first["type"] == "missing":
         return f"{key}: missing; add it"
     if len({e["loc"][: len(path)] for e in errors}) == 1 and len(errors) > 1:
@@ -457,8 +456,3 @@ def _fields(model: type[BaseModel], path: list[str]) -> Iterable[str]:
             return []
         model = nested[0]
     return model.model_fields
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" did you mean {near[0]!r}?" if near else ""

@@ -1,13 +1,13 @@
 """`python -m oialr_hpo.export RUN`: the best settings of a search as YAML files that `train` runs again."""
 
-import argparse
-import sys
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from oialr_hpo.commands import Parser, command, path, positive
 from oialr_hpo.experiment import OF_THE_SEARCH
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError, write_whole
@@ -15,19 +15,16 @@ from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Trial
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.export", description=__doc__.split(": ")[1])
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="how many of the best (default: 1)")
+    parser = Parser("export", __doc__.split(": ")[1])
+    parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
+    parser.add_argument("--top", type=positive, default=1, metavar="K", help="how many of the best (default: 1)")
     parser.add_argument("--pareto", action="store_true", help="all that no other beats in every goal, instead")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/best)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: RUN/best)")
     options = parser.parse_args(arguments)
-    try:
-        for path in export(RunDirectory.open(options.run), None if options.pareto else options.top, options.out):
-            print(path)
-    except RunDirectoryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    for file in export(RunDirectory.open(options.run), None if options.pareto else options.top, options.out):
+        print(file)
 
 
 def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> list[Path]:
@@ -94,7 +91,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
         f"{trial.threads} CPU thread(s), {trial.seconds:.1f} s",
         f"commit {environment['commit']}; python {environment['python']}, {packages}",
         f"found by: {environment['command']}",
-        "again:    python -m oialr_hpo.train " + str(path),
+        "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),
     ]
     return "\n".join(f"# {line}" for line in lines)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from oialr_hpo.commands import Parser, command, natural, path
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
@@ -29,22 +29,19 @@ Values = NDArray[np.float64]
 Records = Sequence[Mapping[str, Any]]
 
 
-class NothingToDraw(RuntimeError):
+class NothingToDraw(Mistake):
     """The trial holds nothing to draw; the message says what to do."""
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.figures", description=__doc__.split(": ")[1])
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search, or of train --out")
-    parser.add_argument("--trial", type=int, metavar="N", help="default: the best one, or the first if none is")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/figures)")
+    parser = Parser("figures", __doc__.split(": ")[1])
+    parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search, or of train --out")
+    parser.add_argument("--trial", type=natural, metavar="N", help="default: the best one, or the first if none is")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: RUN/figures)")
     options = parser.parse_args(arguments)
-    try:
-        for path in write(RunDirectory.open(options.run), options.trial, options.out):
-            print(path)
-    except (RunDirectoryError, NothingToDraw) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    for picture in write(RunDirectory.open(options.run), options.trial, options.out):
+        print(picture)
 
 
 def write(run: RunDirectory, number: int | None = None, out: Path | None = None) -> list[Path]:

@@ -12,7 +12,6 @@ settings keep the ranges that they had.
 
 from __future__ import annotations
 
-import argparse
 import math
 import shlex
 import sys
@@ -29,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.progress import clock, table
 from oialr_hpo.runs.files import write_whole
 from oialr_hpo.space import Choice, FloatRange
-from oialr_hpo.tasks import DataError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,42 +94,36 @@ class Narrowed:
     reason: str
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    from oialr_hpo.search import add_data_dir
-
-    parser = argparse.ArgumentParser(
-        prog="python -m oialr_hpo.probe", description=__doc__.split("\n")[0].split(": ")[1]
-    )
+    parser = Parser("probe", __doc__.split("\n")[0].split(": ")[1])
     parser.add_argument("name", metavar="EXPERIMENT", help="an experiment that ships with the package, or a .yaml path")
     parser.add_argument(
-        "--share", type=float, default=SHARE, metavar="S", help=f"of a dense run that is trained (default: {SHARE})"
+        "--share", type=share, default=SHARE, metavar="S", help=f"of a dense run that is trained (default: {SHARE})"
     )
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, metavar="E", help="percent of accuracy, of the utilized rank"
+        "--tolerance",
+        type=not_negative,
+        default=TOLERANCE,
+        metavar="E",
+        help="percent of accuracy, of the utilized rank",
     )
-    parser.add_argument("--seed", type=int, metavar="S")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the narrowed experiment (default: NAME-probed.yaml)")
-    add_data_dir(parser)
+    parser.add_argument("--seed", type=natural, metavar="S")
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--out", type=path, metavar="FILE", help="the narrowed experiment (default: NAME-probed.yaml)")
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
-    if not 0 < options.share <= 1:
-        parser.error(f"--share {options.share} is not above 0 and at most 1")
     changes = [*options.set, *([f"seed={options.seed}"] if options.seed is not None else [])]
     out = options.out or Path(f"{Path(options.name).stem}-probed.yaml")
-    given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "oialr_hpo.probe", *given])
+    given = shlex.join(["python", "-m", "oialr_hpo.probe", *(sys.argv[1:] if arguments is None else arguments)])
+    experiment = experiments.load(options.name, changes)
+    experiments.prepare_data(experiment, options.data_dir)
     try:
-        experiment = experiments.load(options.name, changes)
-        experiments.prepare_data(experiment, options.data_dir)
-        probe(experiment, out, command, options.data_dir, options.threads, options.share, options.tolerance)
-    except (ExperimentError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        probe(experiment, out, given, options.data_dir, options.threads, options.share, options.tolerance)
     except OSError as error:
-        print(f"error: {out} cannot be written: {error.strerror}; choose another --out", file=sys.stderr)
-        raise SystemExit(2) from None
-    print(f"\n{out}\nsearch it: python -m oialr_hpo.search {out}")
+        raise Mistake(f"{out} cannot be written: {reason(error)}; choose another --out") from None
+    print(f"\n{out}\nsearch it: python -m oialr_hpo.search {shlex.quote(str(out))}")
 
 
 def probe(

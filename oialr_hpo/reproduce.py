@@ -5,7 +5,6 @@ dense network's schedule and weight decay; then dense, untuned and both tuned ne
 tested once each. Everything lies in run directories, so that the same command goes on where it was interrupted.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo import search
+from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
 from oialr_hpo.comparison import METHODS, Comparison, Measured, published, write
 from oialr_hpo.engines import launchers
 from oialr_hpo.experiment import Experiment, ExperimentError
@@ -21,7 +21,6 @@ from oialr_hpo.export import export
 from oialr_hpo.objective import evaluate
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
-from oialr_hpo.search import INTERRUPTED
 
 T = TypeVar("T")
 SEEDS = (1000, 1001, 1002)
@@ -34,53 +33,46 @@ class Interrupted(Exception):
     """A search or a training was stopped before its end."""
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.reproduce", description=__doc__.split("\n")[0])
+    parser = Parser("reproduce", __doc__.split("\n")[0])
     parser.add_argument(
         "name", metavar="NAME", help="table3 (mini ViT, CIFAR-10), table4 (Autoformer, ETTm2), or any experiment"
     )
+    parser.add_argument("--budget", type=share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]")
     parser.add_argument(
-        "--budget", type=_share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]"
+        "--seeds", type=natural, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings")
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="which rows (default: all)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="worker processes without mpirun")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the files")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/reproduce/NAME")
-    search.add_data_dir(parser)
+    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_changes()
+    parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
     out = options.out or Path("runs/reproduce") / Path(options.name).stem
-    with search.one_line_errors():
-        comparisons = [
-            Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
-            for name in published(options.name).experiments
-        ]
-        interrupted = False
-        for comparison in comparisons:
-            runner = Runner(comparison, out / comparison.name, options.seeds, options.jobs, options.data_dir)
-            try:
-                for method in options.methods:
-                    comparison.rows[method] = runner.measure(method)
-                    _on_first_rank(lambda: write(options.name, comparisons, out))
-            except Interrupted:
-                interrupted = True
-                break
-        text = _on_first_rank(lambda: write(options.name, comparisons, out))
+    comparisons = [
+        Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
+        for name in published(options.name).experiments
+    ]
+    interrupted = False
+    for comparison in comparisons:
+        runner = Runner(comparison, out / comparison.name, options.seeds, options.jobs, options.data_dir)
+        try:
+            for method in options.methods:
+                comparison.rows[method] = runner.measure(method)
+                _on_first_rank(lambda: write(options.name, comparisons, out))
+        except Interrupted:
+            interrupted = True
+            break
+    text = _on_first_rank(lambda: write(options.name, comparisons, out))
     if launchers.rank() == 0:
         print(f"\n{text}\n{out / 'table.md'}, .csv and .json")
         if interrupted:
             print("interrupted; the same command goes on", file=sys.stderr)
     if interrupted:
         raise SystemExit(INTERRUPTED)
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share in (0, 1]")
-    return share
 
 
 def load(name: str, changes: Iterable[str]) -> Experiment:

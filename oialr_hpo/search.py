@@ -4,7 +4,6 @@ Under `mpirun -n N` every rank is a worker and Propulate's islands propose; in o
 `--jobs` workers train.
 """
 
-import argparse
 import os
 import platform
 import shlex
@@ -12,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,22 +20,22 @@ from typing import Any, Literal, get_args
 from threadpoolctl import threadpool_limits
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
 from oialr_hpo.engines import launchers, samplers
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search
-from oialr_hpo.experiment import Experiment, ExperimentError, SamplerName
+from oialr_hpo.experiment import Experiment, SamplerName
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.trial import State
 from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
-from oialr_hpo.tasks import DataError
 from oialr_hpo.warm_start import with_starts
 
-INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: not a failure, try again
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     stop = StopRequest()
@@ -48,21 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "sampler.name": options.sampler,
     }
     changes = [*options.set, *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    with one_line_errors():
-        finished = run(
-            options.name,
-            changes=changes,
-            out=options.out,
-            engine=options.engine,
-            jobs=options.jobs,
-            ranks_per_trial=options.ranks_per_trial,
-            resume=options.resume,
-            start_from=options.start_from,
-            probe=options.probe,
-            data_dir=options.data_dir,
-            stage_dir=options.stage_dir,
-            stop=stop,
-        )
+    finished = run(
+        options.name,
+        changes=changes,
+        out=options.out,
+        engine=options.engine,
+        jobs=options.jobs,
+        ranks_per_trial=options.ranks_per_trial,
+        resume=options.resume,
+        start_from=options.start_from,
+        probe=options.probe,
+        data_dir=options.data_dir,
+        stage_dir=options.stage_dir,
+        stop=stop,
+    )
     if launchers.rank() == 0:
         print(f"\n{summary(finished)}")
         states = [trial.state for trial in finished.trials()]
@@ -72,19 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
             print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
             raise SystemExit(1)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line, of the first rank, and exit status 2."""
-    try:
-        yield
-    except (ExperimentError, DataError, RunDirectoryError, ImpossibleChoice) as error:
-        if launchers.rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def run(
@@ -192,7 +177,7 @@ def with_sampler(experiment: Experiment, engine: Literal["propulate", "optuna"])
     return named
 
 
-class ImpossibleChoice(ValueError):
+class ImpossibleChoice(Mistake):
     """Options that cannot go together."""
 
 
@@ -230,55 +215,33 @@ def environment(ranks: int, jobs: int, ranks_per_trial: int = 1) -> dict[str, An
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.search", description=__doc__.split("\n")[0])
+def parser() -> Parser:
+    parser = Parser("search", __doc__.split("\n")[0])
     parser.add_argument("name", metavar="NAME", help="an experiment that ships with the package, or a .yaml path")
     parser.add_argument("--engine", choices=["propulate", "optuna"], help="default: what fits")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
     parser.add_argument(
-        "--ranks-per-trial", type=_positive, default=1, metavar="K", help="MPI ranks that train each trial together"
+        "--ranks-per-trial", type=positive, default=1, metavar="K", help="MPI ranks that train each trial together"
     )
-    parser.add_argument("--trials", type=_positive, metavar="N", help="total over all workers")
+    parser.add_argument("--trials", type=positive, metavar="N", help="total over all workers")
     parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
     parser.add_argument("--trial-timeout", metavar="T", help="a trial that runs longer has failed")
     parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: evolution over MPI, else tpe")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
     parser.add_argument(
         "--start-from",
-        type=Path,
+        type=path,
         action="append",
         default=[],
         metavar="FILE|RUN",
         help="try first what an exported .yaml says, or the best of another run",
     )
     parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
-    parser.add_argument("--seed", type=int, metavar="S")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    add_data_dir(parser)
+    parser.add_argument("--seed", type=natural, metavar="S")
+    parser.add_changes()
+    parser.add_data_directories()
     return parser
-
-
-def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Options that say where the data is."""
-    given = os.environ.get("OIALR_DATA")
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=Path(given) if given else None,
-        metavar="DIR",
-        help="where data sets lie (default: the environment variable OIALR_DATA)",
-    )
-    parser.add_argument(
-        "--stage-dir", type=Path, metavar="DIR", help="on every node's local disk: the data is copied there once"
-    )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
-    return number
 
 
 def _ranks() -> int:

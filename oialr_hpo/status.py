@@ -1,19 +1,17 @@
 """`python -m oialr_hpo.status RUN`: how a running or finished search stands."""
 
-import argparse
 import csv
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
+from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, describe, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 
@@ -21,29 +19,21 @@ from oialr_hpo.runs.trial import Role, State, Trial
 NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.status", description=__doc__.split(": ")[1])
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory of a search")
+    parser = Parser("status", __doc__.split(": ")[1])
+    parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--csv", action="store_true", help="one row per trial")
     parser.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
     options = parser.parse_args(arguments)
-    try:
-        run = RunDirectory.open(options.run)
-    except RunDirectoryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    try:
-        if options.watch:
-            watch(run, sys.stdout)
-        elif options.csv:
-            write_csv(run, sys.stdout)
-        else:
-            print(json.dumps(status(run), indent=2) if options.json else summary(run))
-    except BrokenPipeError:  # `| head`
-        sys.stderr.close()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run = RunDirectory.open(options.run)
+    if options.watch:
+        watch(run, sys.stdout)
+    elif options.csv:
+        write_csv(run, sys.stdout)
+    else:
+        print(json.dumps(status(run), indent=2) if options.json else summary(run))
 
 
 def status(run: RunDirectory) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`python -m oialr_hpo.train FILE`: train with given settings, once per seed."""
 
-import argparse
 import shlex
 import sys
 import time
@@ -12,28 +11,29 @@ from statistics import fmean, stdev
 from typing import Any
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import threads_per_worker
-from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.search import INTERRUPTED, add_data_dir, environment
+from oialr_hpo.search import environment
 from oialr_hpo.staging import stage
 from oialr_hpo.status import NOTES
-from oialr_hpo.tasks import DataError, Split
+from oialr_hpo.tasks import Split
 
 PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.train", description=__doc__.split(": ")[1])
+    parser = Parser("train", __doc__.split(": ")[1])
     parser.add_argument("file", metavar="FILE", help="an exported .yaml, or any experiment by name or path")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="default: the file's own seed")
+    parser.add_argument("--seeds", type=natural, nargs="+", metavar="S", help="default: the file's own seed")
     parser.add_argument(
         "--method",
         choices=["file", "dense", "untuned"],
@@ -41,29 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="as the file says, the dense model, or OIALR with the settings from before the search",
     )
     parser.add_argument("--split", choices=["validation", "test"], default="validation", help="what is reported")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as the file's trial had)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="keep every epoch's record there, as a search does")
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: as the file's trial had)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="keep every epoch's record there, as a search does")
     parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
+        "--weights", type=path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
     )
-    add_data_dir(parser)
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
     if options.resume and not options.out:
         parser.error("--resume goes on with what --out DIR holds; name it")
     if options.weights and len(options.seeds or [0]) > 1:
         parser.error("--weights keeps one network; give one seed")
-    try:
-        experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
-        if options.stage_dir:
-            options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
-        else:
-            experiments.prepare_data(experiment, options.data_dir)
-        session = Session.open(options.out, experiment, arguments, options.resume) if options.out else None
-    except (ExperimentError, DataError, RunDirectoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
+    if options.stage_dir:
+        options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
+    else:
+        experiments.prepare_data(experiment, options.data_dir)
+    session = Session.open(options.out, experiment, arguments, options.resume) if options.out else None
 
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)

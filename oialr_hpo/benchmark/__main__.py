@@ -2,7 +2,11 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+
+from oialr_hpo.commands import command
+from oialr_hpo.mistake import Mistake, hint
 
 NAMES = {
     "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
@@ -17,15 +21,18 @@ NAMES = {
 }
 
 
-def main() -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
-    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
         lines = "\n".join(f"  {name:11} {text}" for name, text in NAMES.items())
-        print(f"usage: python -m oialr_hpo.benchmark NAME [options]\n{lines}", file=sys.stderr)
-        return 2
-    import_module(f"oialr_hpo.benchmark.{sys.argv[1]}").main(sys.argv[2:])
-    return 0
+        print(f"usage: python -m oialr_hpo.benchmark NAME [options]\n{lines}")
+        return
+    if name not in NAMES:
+        raise Mistake(f"no benchmark {name!r};{hint(name, NAMES)} known: {', '.join(NAMES)}")
+    import_module(f"oialr_hpo.benchmark.{name}").main(options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

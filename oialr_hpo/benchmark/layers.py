@@ -16,7 +16,6 @@ speed-ups of ours, `allowed` the one over dense that the FLOP counts allow. `hel
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +35,7 @@ from oialr_hpo.benchmark.measure import (
     peak_memory,
     print_row,
 )
+from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.oialr.layers import LowRank, LowRankConv, LowRankLinear
 
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
@@ -155,15 +155,12 @@ def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: st
         )
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m oialr_hpo.benchmark layers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("benchmark layers", __doc__)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--ranks", nargs="+", type=int, default=[48, 96, 192, 384, 480, 576, 768])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--ranks", nargs="+", type=positive, default=[48, 96, 192, 384, 480, 576, 768])
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     add_machine_options(parser)
     options = parser.parse_args(arguments)

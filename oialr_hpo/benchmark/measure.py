@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import time
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+
+from oialr_hpo.commands import Parser, positive
 
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # malloc.h
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # cpu: with one thread, blind to what others run
@@ -34,9 +35,9 @@ class Times:
         return median(mine / others for mine, others in zip(self.rounds, other.rounds, strict=True))
 
 
-def add_machine_options(parser: argparse.ArgumentParser) -> None:
+def add_machine_options(parser: Parser) -> None:
     """What the measurement runs on."""
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -7,7 +7,6 @@ they are compared pair by pair. The first moment is rotated exactly, except wher
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from oialr_hpo.benchmark.measure import print_table
+from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import load
 from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import optimizer_state
@@ -185,11 +185,12 @@ def rows(results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[list[str]
     return table
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark moments", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--processes", type=int, default=2, help="each with one thread")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for a search")
+    parser = Parser("benchmark moments", __doc__)
+    parser.add_argument("--seeds", type=positive, default=10)
+    parser.add_argument("--processes", type=positive, default=2, help="each with one thread")
+    parser.add_changes()
     options = parser.parse_args(arguments)
     print(f"{options.seeds} seeds; in brackets: mean difference to the first row +- its standard error")
     print_table(rows(compare(options.seeds, options.processes, options.set)))

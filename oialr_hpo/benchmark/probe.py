@@ -5,13 +5,12 @@ score counts when its trial ends. The probe's cost is counted in trials: the tim
 the mean time of the trials of its search.
 """
 
-import argparse
 from collections.abc import Sequence
 from math import ceil, inf
-from pathlib import Path
 from statistics import fmean, median
 
 from oialr_hpo.benchmark.measure import print_table
+from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.trial import Trial
@@ -20,16 +19,14 @@ PARTS = (0.25, 0.5, 0.75, 1.0)
 """Of the plain search: the targets are the scores that it had reached by then."""
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark probe", description=__doc__)
+    parser = Parser("benchmark probe", __doc__)
     for kind in ("plain", "probed"):
-        parser.add_argument(f"--{kind}", nargs="+", type=Path, required=True, metavar="RUN", help="run directories")
+        parser.add_argument(f"--{kind}", nargs="+", type=path, required=True, metavar="RUN", help="run directories")
     options = parser.parse_args(arguments)
-    try:
-        plain, probed = ([RunDirectory.open(path) for path in paths] for paths in (options.plain, options.probed))
-        check(plain, probed)
-    except RunDirectoryError as error:
-        raise SystemExit(f"error: {error}") from None
+    plain, probed = ([RunDirectory.open(run) for run in runs] for runs in (options.plain, options.probed))
+    check(plain, probed)
     print(report(plain, probed))
     print_table(table(plain, probed))
 

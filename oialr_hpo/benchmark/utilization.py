@@ -4,7 +4,6 @@ A network is trained dense, and analysed twice: with full validation passes only
 with parts of them. Both should find the same ranks.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,9 +13,8 @@ from torch import nn
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.benchmark.measure import print_table
-from oialr_hpo.experiment import Experiment, ExperimentError
-from oialr_hpo.search import add_data_dir
-from oialr_hpo.tasks import DataError
+from oialr_hpo.commands import Parser, command, not_negative, positive
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
 from oialr_hpo.utilization import Accuracy, Utilization, analyse
@@ -25,35 +23,35 @@ from oialr_hpo.utilization.__main__ import image_task
 HEADER = ["epochs", "tolerance", "accuracy", "MLU %", "same ranks", "off by, MLU", "passes", "plain", "", "time"]
 
 
+@command
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.benchmark utilization", description=__doc__)
+    parser = Parser("benchmark utilization", __doc__)
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name or a .yaml file, of images")
-    parser.add_argument("--epochs", type=int, nargs="+", metavar="N", help="of training (default: the file's)")
-    parser.add_argument("--tolerances", type=float, nargs="+", default=[0.1], metavar="E", help="in percent (0.1)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="so many networks each (1)")
-    parser.add_argument("--images", type=int, default=20_000, metavar="N", help="for the subspaces (20,000)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    add_data_dir(parser)
+    parser.add_argument("--epochs", type=positive, nargs="+", metavar="N", help="of training (default: the file's)")
+    parser.add_argument(
+        "--tolerances", type=not_negative, nargs="+", default=[0.1], metavar="E", help="in percent (0.1)"
+    )
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="so many networks each (1)")
+    parser.add_argument("--images", type=positive, default=20_000, metavar="N", help="for the subspaces (20,000)")
+    parser.add_argument("--threads", type=positive, default=2, metavar="N")
+    parser.add_changes()
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    try:
-        experiment = experiments.load(options.experiment, [*options.set, "method=dense"]).fixed()
-        experiments.prepare_data(experiment, options.data_dir)
-        rows = [HEADER]
-        for epochs in options.epochs or [experiment.training.epochs]:
-            found = [
-                both_ways(
-                    experiment.with_settings({"training.epochs": epochs, "seed": seed}),
-                    options.data_dir,
-                    options.tolerances,
-                    options.images,
-                )
-                for seed in range(options.seeds)
-            ]
-            rows += [row(epochs, *pairs) for pairs in zip(options.tolerances, zip(*found, strict=True), strict=True)]
-    except (ExperimentError, DataError) as error:
-        raise SystemExit(f"error: {error}") from None
+    experiment = experiments.load(options.experiment, [*options.set, "method=dense"]).fixed()
+    experiments.prepare_data(experiment, options.data_dir)
+    rows = [HEADER]
+    for epochs in options.epochs or [experiment.training.epochs]:
+        found = [
+            both_ways(
+                experiment.with_settings({"training.epochs": epochs, "seed": seed}),
+                options.data_dir,
+                options.tolerances,
+                options.images,
+            )
+            for seed in range(options.seeds)
+        ]
+        rows += [row(epochs, *pairs) for pairs in zip(options.tolerances, zip(*found, strict=True), strict=True)]
     print_table(rows)
 
 

@@ -15,12 +15,12 @@ from typing import NoReturn, TypeVar
 from mpi4py import MPI
 
 from oialr_hpo.engines import launchers
-from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.mistake import Mistake
 
 T = TypeVar("T")
 
 
-class LaunchError(ValueError):
+class LaunchError(Mistake):
     """The ranks do not form one world, or cannot talk to each other."""
 
 
@@ -141,7 +141,7 @@ def abort_all(what: str) -> NoReturn:
     """Print the exception in flight and stop every rank at once."""
     error = sys.exc_info()[1]
     print(f"rank {MPI.COMM_WORLD.rank}: {what}, all ranks stop", file=sys.stderr)
-    if isinstance(error, (RunDirectoryError, LaunchError)):
+    if isinstance(error, Mistake):
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exc()

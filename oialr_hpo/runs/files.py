@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+from oialr_hpo.mistake import Mistake
 
-class RunDirectoryError(RuntimeError):
+
+class RunDirectoryError(Mistake):
     """The run directory cannot be used; the message says why and what to do."""
 
 

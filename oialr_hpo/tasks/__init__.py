@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from oialr_hpo.mistake import Mistake
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Split = Literal["validation", "test"]
 
 
-class DataError(Exception):
+class DataError(Mistake):
     """Data is missing or damaged; the message is one line that says where and what to do."""
 
 

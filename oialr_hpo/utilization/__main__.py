@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import load_low_rank
 from oialr_hpo.progress import table
-from oialr_hpo.search import add_data_dir
-from oialr_hpo.tasks import DataError
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
 from oialr_hpo.utilization.accuracy import Accuracy
@@ -35,38 +33,43 @@ IMAGES = 20_000
 """For the Gram matrices: the paper takes so many of ImageNet."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Mistake):
     """The weights cannot be had; the message is one line with the remedy."""
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m oialr_hpo.utilization", description=__doc__.split(": ")[1])
+    parser = Parser("utilization", __doc__.split(": ")[1])
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name or a .yaml file; it says network and data")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="its weights: .safetensors, or a .pt state dict"
+        "--checkpoint", type=path, metavar="FILE", help="its weights: .safetensors, or a .pt state dict"
     )
-    parser.add_argument("--tolerance", type=float, default=0.1, metavar="E", help="percent of accuracy per projection")
+    parser.add_argument(
+        "--tolerance", type=not_negative, default=0.1, metavar="E", help="percent of accuracy per projection"
+    )
     parser.add_argument("--each-alone", action="store_true", help="search each layer in the original network")
     parser.add_argument(
-        "--images", type=int, default=IMAGES, metavar="N", help=f"for the subspaces (default: {IMAGES})"
+        "--images", type=positive, default=IMAGES, metavar="N", help=f"for the subspaces (default: {IMAGES})"
     )
     parser.add_argument(
-        "--finetune", type=int, default=0, metavar="EPOCHS", help="train the factorised network so long"
+        "--finetune", type=natural, default=0, metavar="EPOCHS", help="train the factorised network so long"
     )
-    parser.add_argument("--lr", type=float, default=1e-4, metavar="LR", help="of --finetune, at its start (1e-4)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/EXPERIMENT-utilization)")
-    add_data_dir(parser)
+    parser.add_argument(
+        "--lr", type=not_negative, default=1e-4, metavar="LR", help="of --finetune, at its start (1e-4)"
+    )
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: runs/EXPERIMENT-utilization)")
+    parser.add_data_directories()
     options = parser.parse_args(arguments)
+    experiment = experiments.load(options.experiment, options.set).fixed()
+    experiments.prepare_data(experiment, options.data_dir)
+    torch.set_num_threads(options.threads or threads_per_worker(1))
+    task = image_task(experiment, options.data_dir)
+    network = trained_network(experiment, task, options.checkpoint)
+    out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        experiment = experiments.load(options.experiment, options.set).fixed()
-        experiments.prepare_data(experiment, options.data_dir)
-        torch.set_num_threads(options.threads or threads_per_worker(1))
-        task = image_task(experiment, options.data_dir)
-        network = trained_network(experiment, task, options.checkpoint)
-        out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
-        out.mkdir(parents=True, exist_ok=True)
         found = analyse(
             network,
             task.training_batches(options.images),
@@ -76,9 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             state=out / "state.json",
             progress=lambda line: print(line, flush=True),
         )
-    except (ExperimentError, DataError, CheckpointError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except (ValueError, FloatingPointError) as error:
+        raise Mistake(reason(error)) from None
 
     reduced = factorise(found.model, found.ranks)
     finetuned = finetune(reduced, experiment, task, options.finetune, options.lr) if options.finetune else None
@@ -132,8 +134,8 @@ def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) 
         try:
             network = densify(load_low_rank(network, read_weights(checkpoint)))
         except (RuntimeError, ValueError) as error:
-            line = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{checkpoint} does not fit the network {experiment.model['name']}: {line}") from None
+            why = reason(error)
+            raise CheckpointError(f"{checkpoint} does not fit the network {experiment.model['name']}: {why}") from None
     elif not {"pretrained", "weights"} & {key for key, value in experiment.model["arguments"].items() if value}:
         raise CheckpointError(
             "the network is untrained; give --checkpoint FILE (from `oialr_hpo.train ... --weights FILE`), or ask for "

@@ -1,0 +1,138 @@
+"""What all commands share: their options, and one line with exit status 2 for the user's mistakes."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import NoReturn, ParamSpec
+
+from oialr_hpo.engines import launchers
+from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, one_line, reason
+
+P = ParamSpec("P")
+
+MISTAKEN = 2
+INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not a failure, try again
+KILLED_BY_INTERRUPT, CLOSED_PIPE = 130, 141  # as shells report SIGINT and SIGPIPE
+
+
+def command(main: Callable[P, None]) -> Callable[P, None]:
+    """The main function of a command, with one line of the first rank and exit status 2 for the user's mistakes."""
+
+    @wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head`
+            sys.stderr.close()  # Python would complain there that it cannot flush
+            raise SystemExit(CLOSED_PIPE) from None
+        except KeyboardInterrupt:
+            raise SystemExit(KILLED_BY_INTERRUPT) from None
+        except Mistake as error:
+            _end(str(error))
+        except OSError as error:
+            _end(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+
+    return run
+
+
+def _end(message: str) -> NoReturn:
+    if launchers.rank() == 0:
+        print(one_line(PREFIX + message, LONGEST), file=sys.stderr)
+    raise SystemExit(MISTAKEN) from None
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command `python -m oialr_hpo.NAME`: says in one line what is wrong with its options.
+
+    Args:
+        name: of the command.
+        about: what it does.
+    """
+
+    def __init__(self, name: str, about: str):
+        super().__init__(
+            prog=f"python -m oialr_hpo.{name}",
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter if "\n" in about else argparse.HelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises:
+        Mistake: always.
+        """
+        raise Mistake(f"{message}; --help lists the options")
+
+    def add_changes(self) -> None:
+        """`--set`, for commands that read an experiment."""
+        self.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file"
+        )
+
+    def add_data_directories(self) -> None:
+        """Where the data is."""
+        self.add_argument(
+            "--data-dir",
+            type=path,
+            default=os.environ.get("OIALR_DATA") or None,
+            metavar="DIR",
+            help="where data sets lie (default: the environment variable OIALR_DATA)",
+        )
+        self.add_argument(
+            "--stage-dir", type=path, metavar="DIR", help="on every node's local disk: the data is copied there once"
+        )
+
+
+def path(text: str) -> Path:
+    """An option's value as a path, `~` expanded."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path")
+    try:
+        found = Path(text).expanduser()
+        found.exists()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: no such user; write ./~ for a name that begins so") from None
+    except OSError as error:
+        remedy = "shorten it" if error.errno == errno.ENAMETOOLONG else "choose another"
+        raise argparse.ArgumentTypeError(f"{text}: {reason(error)}; {remedy}") from None
+    return found
+
+
+def positive(text: str) -> int:
+    """An option's value as a whole number above zero."""
+    return _whole(text, 1, "a whole number above zero")
+
+
+def natural(text: str) -> int:
+    """An option's value as a whole number from zero on, such as a seed."""
+    return _whole(text, 0, "a whole number from zero on")
+
+
+def _whole(text: str, least: int, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """An option's value as a number in (0, 1]."""
+    return _number(text, lambda number: 0 < number <= 1, "a share above 0 and at most 1")
+
+
+def not_negative(text: str) -> float:
+    """An option's value as a number from zero on."""
+    return _number(text, lambda number: 0 <= number < float("inf"), "a number from zero on")
+
+
+def _number(text: str, fits: Callable[[float], bool], what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not fits(number):
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
+    return number

@@ -1,0 +1,120 @@
+"""What all commands share: options, and one line with exit status 2 for a mistake."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oialr_hpo import commands
+from oialr_hpo.mistake import Mistake, one_line
+
+COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "probe"]
+MODULES = [*COMMANDS, "report.__main__", "utilization.__main__", "benchmark.__main__"]
+ROOT = Path(__file__).parents[1]
+
+
+def line_of(module: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a command ends with for these options."""
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"oialr_hpo.{module}").main(arguments)
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ") and line.isprintable() and len(line) <= 300
+    return line
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = ["layers"] if module.startswith("benchmark") else ["x"]
+    assert "--frobnicate" in line_of(module, [*name, "--frobnicate"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("search", ["vit_digits", "--trials", "0"], "argument --trials: 0 is not a whole number above zero"),
+        ("search", ["vit_digits", "--trials", "9" * 5000], "is not a whole number above zero"),
+        ("search", ["vit_digits", "--jobs", "two"], "argument --jobs: two is not a whole number above zero"),
+        ("search", ["vit_digits", "--seed", "-1"], "argument --seed: -1 is not a whole number from zero on"),
+        ("search", ["vit_digits", "--sampler", "x\ny\x1b[31m" * 500], "argument --sampler: invalid choice"),
+        ("search", ["vit_digits", "--out", ""], "argument --out: '' is no path"),
+        ("search", ["vit_digits", "--out", "x" * 5000], "File name too long; shorten it"),
+        ("search", ["vit_digits", "--out", "a\0b"], "is no path"),
+        ("search", ["vit_digits", "--out", "~nobody-of-this-name/x"], "no such user"),
+        ("export", ["run", "--top", "-1"], "argument --top: -1 is not a whole number above zero"),
+        ("figures", ["run", "--trial", "x"], "argument --trial: x is not a whole number from zero on"),
+        ("reproduce", ["table3", "--budget", "nan"], "argument --budget: nan is not a share above 0 and at most 1"),
+        ("reproduce", ["table3", "--jobs", "0"], "argument --jobs: 0 is not a whole number above zero"),
+        ("probe", ["vit_digits", "--share", "0"], "argument --share: 0 is not a share above 0 and at most 1"),
+        ("train", ["vit_digits", "--threads", "0"], "argument --threads: 0 is not a whole number above zero"),
+        ("train", ["vit_digits", "--resume"], "--resume goes on with what --out DIR holds; name it"),
+        ("utilization.__main__", ["vit_digits", "--images", "0"], "argument --images: 0 is not a whole number above"),
+        ("utilization.__main__", ["vit_digits", "--tolerance", "-1"], "argument --tolerance: -1 is not a number from"),
+        ("status", [], "the following arguments are required: RUN"),
+        ("benchmark.__main__", ["serch"], "no benchmark 'serch'; did you mean 'search'?"),
+        ("benchmark.__main__", ["layers", "--rounds", "0"], "argument --rounds: 0 is not a whole number above zero"),
+    ],
+)
+def test_options_that_make_no_sense(
+    module: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in line_of(module, arguments, capsys)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OIALR_DATA", "~/data")
+    options = (
+        importlib.import_module("oialr_hpo.search")
+        .parser()
+        .parse_args(["vit_digits", "--out=~/x", "--start-from", "~/a.yaml", "--start-from=~/b"])
+    )
+    assert options.out == tmp_path / "x" and options.data_dir == tmp_path / "data"
+    assert options.start_from == [tmp_path / "a.yaml", tmp_path / "b"]
+
+
+@given(st.text(), st.integers(20, 400))
+def test_any_text_becomes_one_short_line(text: str, longest: int) -> None:
+    line = one_line(text, longest)
+    assert line.isprintable() and len(line) <= longest
+    assert one_line(line, longest) == line
+
+
+def test_a_long_message_keeps_its_beginning_and_its_remedy() -> None:
+    assert str(Mistake("file.yaml: " + "x" * 5000 + "; choose another")).startswith("file.yaml: xxx")
+    assert str(Mistake("file.yaml: " + "x" * 5000 + "; choose another")).endswith("xxx; choose another")
+
+
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        (Mistake("a: b"), "error: a: b\n"),
+        (FileNotFoundError(2, "No such file or directory", "x\ny"), "error: x\\ny: No such file or directory\n"),
+        (OSError("cannot identify image"), "error: cannot identify image\n"),
+        (OSError(), "error: OSError\n"),
+    ],
+)
+def test_what_a_command_raises(raised: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @commands.command
+    def main() -> None:
+        raise raised
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == line
+
+
+def test_output_that_nobody_reads_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "oialr_hpo.benchmark", "--help"], stdout=writing, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -43,18 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_data_directories()
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    if not launchers.launched():
-        ranks: Ranks = Alone()
-    else:
-        from oialr_hpo.engines import mpi
-
-        try:
-            mpi.world()
-            ranks = Many()
-        except mpi.LaunchError as error:
-            if launchers.rank() == 0:
-                print(f"error: {error}\nthe search cannot run here", file=sys.stderr)
-            raise SystemExit(1) from None
+    try:
+        ranks: Ranks = Many() if launchers.join() > 1 else Alone()
+    except launchers.LaunchError as error:
+        if launchers.first():
+            print(f"error: {error}\nthe search cannot run here", file=sys.stderr)
+        raise SystemExit(1) from None
     try:
         findings = check(ranks, options.name, options.set, options.out, options.data_dir, options.stage_dir)
     except BaseException:

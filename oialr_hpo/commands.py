@@ -41,7 +41,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
 
 
 def _end(message: str) -> NoReturn:
-    if launchers.rank() == 0:
+    if launchers.first():
         print(one_line(PREFIX + message, LONGEST), file=sys.stderr)
     raise SystemExit(MISTAKEN) from None
 

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             interrupted = True
             break
     text = _on_first_rank(lambda: write(options.name, comparisons, out))
-    if launchers.rank() == 0:
+    if launchers.first():
         print(f"\n{text}\n{out / 'table.md'}, .csv and .json")
         if interrupted:
             print("interrupted; the same command goes on", file=sys.stderr)
@@ -175,7 +175,7 @@ class Runner:
         path = self.out / name
         if _complete(path, experiment):
             return RunDirectory.open(path)
-        if launchers.rank() == 0:
+        if launchers.first():
             print(f"\n{path}", flush=True)
         resume = path.joinpath("experiment.yaml").exists()
         finished = search.run(
@@ -197,7 +197,7 @@ def _complete(path: Path, experiment: Experiment) -> bool:
 
 def _on_first_rank(action: Callable[[], T]) -> T:
     """Run an action on rank 0 and give its result to all ranks; without MPI, run it."""
-    if not launchers.launched():
+    if launchers.join() == 1:
         return action()
     from oialr_hpo.engines import mpi
 

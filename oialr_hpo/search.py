@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stage_dir=options.stage_dir,
         stop=stop,
     )
-    if launchers.rank() == 0:
+    if launchers.first():
         print(f"\n{summary(finished)}")
         states = [trial.state for trial in finished.trials()]
         if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
@@ -114,8 +114,9 @@ def run(
         DataError: the data is missing.
         RunDirectoryError: the run directory is used, or cannot be.
         ImpossibleChoice: the engine cannot run here.
+        LaunchError: the ranks that a launcher started are no world of MPI.
     """
-    ranks = _ranks()
+    ranks = launchers.size() or 2 if engine == "optuna" else launchers.join()
     engine = choose_engine(engine, ranks, jobs, ranks_per_trial)
 
     def check() -> Experiment:
@@ -242,22 +243,6 @@ def parser() -> Parser:
     parser.add_changes()
     parser.add_data_directories()
     return parser
-
-
-def _ranks() -> int:
-    """Number of MPI ranks; MPI is only touched where a launcher started this process.
-
-    Raises:
-        ImpossibleChoice: the launched processes are no world of MPI.
-    """
-    if not launchers.launched():
-        return 1
-    from oialr_hpo.engines import mpi
-
-    try:
-        return mpi.world()[1]
-    except mpi.LaunchError as error:
-        raise ImpossibleChoice(str(error)) from None
 
 
 def _program() -> list[str]:

@@ -74,7 +74,7 @@ def test_worlds_of_one_rank_are_refused(command: str, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", f"oialr_hpo.{command}", "vit_digits", "--out", str(tmp_path / "run")],
             cwd=ROOT,
-            env=os.environ | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": rank},
+            env=os.environ | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": rank, "SLURM_TASK_PID": str(os.getpid())},
             capture_output=True,
             text=True,
             timeout=120,

@@ -12,16 +12,14 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from mpi4py import MPI
-
 from oialr_hpo.engines import launchers
-from oialr_hpo.mistake import Mistake
+from oialr_hpo.engines.launchers import LaunchError
+
+launchers.forget_strays()
+
+from mpi4py import MPI  # noqa: E402
 
 T = TypeVar("T")
-
-
-class LaunchError(Mistake):
-    """The ranks do not form one world, or cannot talk to each other."""
 
 
 def world() -> tuple[int, int]:
@@ -30,8 +28,8 @@ def world() -> tuple[int, int]:
     Raises:
         LaunchError: the launcher started more processes than MPI sees.
     """
-    size, started = MPI.COMM_WORLD.size, launchers.ranks()
-    if started is not None and started != size:
+    size, started = MPI.COMM_WORLD.size, launchers.size()
+    if started is not None and started > size:
         raise LaunchError(
             f"the launcher started {started} processes, but to {library()} each is in a world of {size}; "
             "start MPICH with srun --mpi=pmi2, Open MPI with srun --mpi=pmix, or either with its own mpirun"

@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.launchers import LaunchError
+from oialr_hpo.mistake import Mistake
 
 launchers.forget_strays()
 

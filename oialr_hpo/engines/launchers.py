@@ -112,7 +112,7 @@ def _pmix(environment: Mapping[str, str]) -> Launch | None:
 def _srun(environment: Mapping[str, str]) -> Launch | None:
     """srun without a protocol of MPI, or with the wrong one; an interactive shell (`--pty`) is no rank."""
     size, task = _number(environment, "SLURM_STEP_NUM_TASKS"), _number(environment, "SLURM_TASK_PID")
-    if not size or "SLURM_PTY_PORT" in environment or task not in _ancestors():
+    if not size or not task or "SLURM_PTY_PORT" in environment or task not in _ancestors():
         return None
     return Launch("srun", _number(environment, "SLURM_PROCID"), size)
 

@@ -1,17 +1,20 @@
-"""Image classification on folders of images, such as ImageNet's, read and augmented by timm's own loader."""
+"""Image classification on folders of images, such as ImageNet's, augmented by timm's own loader."""
 
+import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data import RealLabelsImagenet, create_dataset, create_loader
+from timm.data import RealLabelsImagenet, create_loader
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from oialr_hpo.tasks import Split
+from oialr_hpo.tasks import DataError, Split
 from oialr_hpo.tasks.image_classification import Batch, classification_metrics
+from oialr_hpo.tasks.image_files import find_tree, read_rgb
 from oialr_hpo.tasks.image_settings import ImageFolderSettings
 from oialr_hpo.tasks.images import split_for
 from oialr_hpo.tasks.networks import build_network
@@ -20,9 +23,10 @@ from oialr_hpo.tasks.networks import build_network
 class ImageFolder:
     """Top-1 and top-5 of a network on DATA_DIR/DATASET/train/CLASS/* and .../val/CLASS/*.
 
-    A search trains on the training images without a stratified validation split; the images in val/ are the test
-    split, which is measured with ReaL labels too where these are given. For the split `test` the network trains on all
-    training images.
+    The folders of train/ are the classes, see `oialr_hpo.tasks.image_files`; every image counts, and one that cannot be
+    read ends the training with a DataError. A search trains on the training images without a stratified validation
+    split; the images in val/ are the test split, which is measured with ReaL labels too where these are given. For the
+    split `test` the network trains on all training images.
     """
 
     Settings = ImageFolderSettings
@@ -39,24 +43,27 @@ class ImageFolder:
     ) -> None:
         self._data, self._model, self._seed, self._device = settings.data, settings.model, seed, device
         self._root = settings.folder(data_dir)
-        labels = [label for _, label in self._dataset("train").reader.samples]
+        tree = find_tree(self._root)
+        files, labels = tree.files["train"], tree.labels["train"]
         data = self._data
         training, held_out = split_for(labels, split, data.validation_fraction, data.train_images, data.split_seed)
-        chosen = training.tolist()
-        self._chosen = chosen
+        self._chosen = FolderImages(files, labels).part(training.tolist())
         self.split, self.validates = split, split == "validation"
-        self._batch_size = min(batch_size, len(chosen))
-        self.steps_per_epoch = len(chosen) // self._batch_size
-        self._training = self._loader(self._dataset("train", chosen), augment=True)
-        self._tested = self._dataset("val") if split == "test" else None
-        self._evaluated = self._loader(self._tested or self._dataset("train", held_out.tolist()))
+        self._batch_size = min(batch_size, len(self._chosen))
+        self.steps_per_epoch = len(self._chosen) // self._batch_size
+        self._training = self._loader(self._chosen, augment=True)
+        if split == "test":
+            self._held = FolderImages(tree.files["val"], tree.labels["val"])
+        else:
+            self._held = FolderImages(files, labels).part(held_out.tolist())
+        self._evaluated = Batches(self._loader(self._held))
 
     def build_model(self) -> nn.Module:
         return build_network(self._model.name, self._model.arguments)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         random.seed(self._seed * 1_000_003 + epoch)  # of timm's random erasing, which happens in this process
-        batches = iter(self._training)
+        batches = iter(Batches(self._training))
         for step in range(self.steps_per_epoch):
             with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
                 torch.manual_seed(((self._seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
@@ -70,33 +77,25 @@ class ImageFolder:
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """As `classification_metrics`, and real_top1 with ReaL labels, in percent."""
         metrics = classification_metrics(model, self._evaluated)
-        if self._tested is not None and self._data.real_labels:
-            metrics["real_top1"] = self._real_top1(model, self._tested)
+        if self.split == "test" and self._data.real_labels:
+            metrics["real_top1"] = self._real_top1(model)
         return metrics
 
     def evaluation_batches(self) -> Iterable[Batch]:
         """Images of the split that `evaluate` measures, and labels."""
-        batches: Iterable[Batch] = self._evaluated
-        return batches
+        return self._evaluated
 
     def training_batches(self, count: int) -> Iterable[Batch]:
         """So many training images, of all classes, without augmentation, and labels."""
-        chosen = [self._chosen[i * len(self._chosen) // count] for i in range(min(count, len(self._chosen)))]
-        batches: Iterable[Batch] = self._loader(self._dataset("train", chosen))
-        return batches
+        total = len(self._chosen)
+        return Batches(self._loader(self._chosen.part([i * total // count for i in range(min(count, total))])))
 
-    def _real_top1(self, model: nn.Module, dataset: Any) -> float:
+    def _real_top1(self, model: nn.Module) -> float:
         labels_file = None if self._data.real_labels == "timm" else self._root / str(self._data.real_labels)
-        real = RealLabelsImagenet(dataset.filenames(basename=True), labels_file, topk=(1,))
+        real = RealLabelsImagenet([os.path.basename(file) for file in self._held.files], labels_file, topk=(1,))
         for images, _ in self._evaluated:
             real.add_result(model(images))
         return float(real.get_accuracy(k=1))
-
-    def _dataset(self, part: str, chosen: list[int] | None = None) -> Any:
-        dataset = create_dataset("", str(self._root / part), search_split=False)
-        if chosen is not None:
-            dataset.reader.samples = [dataset.reader.samples[i] for i in chosen]
-        return dataset
 
     def _loader(self, dataset: Any, augment: bool = False) -> Any:
         data = self._data
@@ -120,3 +119,34 @@ class ImageFolder:
             pin_memory=self._device.type == "cuda",
             device=self._device,
         )
+
+
+class FolderImages(Dataset[Any]):
+    """Image files and their labels, as timm's loader wants them: `transform` is set by it."""
+
+    def __init__(self, files: Sequence[str], labels: Sequence[int]):
+        self.files, self.labels = files, labels
+        self.transform: Any = None
+
+    def part(self, chosen: Sequence[int]) -> "FolderImages":
+        return FolderImages([self.files[i] for i in chosen], [self.labels[i] for i in chosen])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(read_rgb(self.files[index])), self.labels[index]
+
+
+class Batches:
+    """A loader's batches; an image that one of its processes cannot read is an error of one line."""
+
+    def __init__(self, loader: Iterable[Batch]):
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from self._loader
+        except DataError as error:  # torch has put the traceback of its process before the message
+            message = str(error).strip().splitlines()[-1]
+            raise DataError(message.removeprefix(f"{DataError.__module__}.").removeprefix("DataError: ")) from None

@@ -1,5 +1,7 @@
 """Settings of image classification, free of torch so that a search can check a file without it."""
 
+import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -7,8 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from oialr_hpo.tasks import DataError, TaskSettings
+from oialr_hpo.tasks.image_files import PARTS, ImageTree, check_readable, find_tree
 from oialr_hpo.tasks.images import find_images, load_images
 from oialr_hpo.tasks.network_names import check_network_name
+
+TIMMS_REAL_LABELS = 50_000
+
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -32,7 +39,7 @@ class ImageData(Settings):
 
 
 class FolderData(Settings):
-    """Images in folders, DATA_DIR/DATASET/train/CLASS/* and .../val/CLASS/*, read by timm's own loader."""
+    """Images in folders, DATA_DIR/DATASET/train/CLASS/* and .../val/CLASS/*, augmented by timm's own loader."""
 
     dataset: str = Field("imagenet", description="directory below the data directory, or . for that itself")
     image_size: int = Field(224, ge=8, description="pixels a side, of training and evaluation")
@@ -98,27 +105,50 @@ class ImageFolderSettings(TaskSettings):
         """
         if data_dir is None:
             raise DataError(f"{self.data.dataset} is not downloaded; give --data-dir, or set OIALR_DATA")
-        directory = data_dir / self.data.dataset
-        for part in ("train", "val"):
-            if not any((directory / part).glob("*/")):
-                raise DataError(f"{directory / part} holds no class directories; put CLASS/*.JPEG there")
-        return directory
+        return data_dir / self.data.dataset
 
     def find_data(self, data_dir: Path | None) -> dict[str, Path]:
         """The images and, where they lie below the data directory, their ReaL labels.
 
         Raises:
-            DataError: there are none.
+            DataError: there are none, see `oialr_hpo.tasks.image_files.find_tree`.
         """
-        self.folder(data_dir)
+        tree = find_tree(self.folder(data_dir))
         assert data_dir is not None
-        found = (file for part in ("train", "val") for file in (data_dir / self.data.dataset / part).rglob("*"))
-        return {str(file.relative_to(data_dir)): file for file in found if file.is_file()}
+        files = [Path(file) for part in PARTS for file in tree.files[part]]
+        real_labels = tree.root / (self.data.real_labels or "timm")
+        if real_labels.is_file() and real_labels.is_relative_to(data_dir):
+            files.append(real_labels)
+        return {str(file.relative_to(data_dir)): file for file in files}
 
     def prepare_data(self, data_dir: Path | None) -> None:
-        """Only checks that the folders are there.
+        """Look at the folders and at every image, and say what is odd.
 
         Raises:
-            DataError: they are not.
+            DataError: classes are missing, empty or more than the network tells apart, images cannot be read, or ReaL
+                labels are those of other images.
         """
-        self.folder(data_dir)
+        tree = find_tree(self.folder(data_dir))
+        outputs = self.model.arguments.get("num_classes")
+        if isinstance(outputs, int) and outputs < len(tree.classes):
+            raise DataError(
+                f"{tree.root} has {len(tree.classes)} classes, the network {outputs} outputs; "
+                f"set model.arguments.num_classes to {len(tree.classes)}"
+            )
+        if self.data.real_labels:
+            self._check_real_labels(tree, self.data.real_labels)
+        check_readable(tree)
+        for note in tree.notes:
+            log.warning("%s", note)
+
+    def _check_real_labels(self, tree: ImageTree, name: str) -> None:
+        try:
+            labels = TIMMS_REAL_LABELS if name == "timm" else len(json.loads((tree.root / name).read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"data.real_labels: {tree.root / name} cannot be read ({error}); remove it") from None
+        numbers = {f"ILSVRC2012_val_{i + 1:08}.JPEG" for i in range(labels)}
+        if numbers != {Path(file).name for file in tree.files["val"]}:
+            raise DataError(
+                f"data.real_labels: {name} labels ILSVRC2012_val_00000001.JPEG to {labels:08}, and {tree.root / 'val'} "
+                "holds others; remove real_labels"
+            )

@@ -15,7 +15,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -255,7 +255,7 @@ def find_source(dataset: str, split: Split, directory: Path | None) -> Source | 
     tar = directory / archive.tar
     if tar.is_file():
         return Source(directory, [tar], partial(_decode_tar, archive, split, tar))
-    pngs = sorted((directory / split).glob("*/*.png"))
+    pngs = sorted(png for png in (directory / split).glob("*/*.png") if not _hidden(png.parts[-2:]))
     if pngs:
         entries: list[PngEntry] = [(file.parent.name, file.name, file.read_bytes) for file in pngs]
         return Source(directory, pngs, lambda: _decode_pngs(archive, entries))
@@ -343,12 +343,17 @@ def _decode_zips(archive: Archive, split: Split, paths: list[Path]) -> Decoded:
         for file in zips:
             for name in file.namelist():
                 parts = name.split("/")
-                if len(parts) == 3 and parts[0] == split and name.endswith(".png"):
+                if len(parts) == 3 and parts[0] == split and name.endswith(".png") and not _hidden(parts):
                     entries.append((parts[1], parts[2], partial(file.read, name)))
         return _decode_pngs(archive, entries)
     finally:
         for file in zips:
             file.close()
+
+
+def _hidden(parts: Sequence[str]) -> bool:
+    """What file managers and archives add, such as ._cat.png."""
+    return any(part.startswith(".") for part in parts)
 
 
 def _decode_tar(archive: Archive, split: Split, path: Path) -> Decoded:

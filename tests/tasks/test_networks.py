@@ -97,7 +97,7 @@ def test_val_is_for_testing_and_may_have_real_labels(folders: Path) -> None:
 
 
 def test_missing_folders_say_where_they_should_be(folders: Path, tmp_path: Path) -> None:
-    settings = load("resnet50_imagenet")
+    settings = load("resnet50_imagenet", ["data.real_labels=null"])
     checked = ImageFolder.Settings.model_validate({"data": settings.data, "model": settings.model})
     checked.prepare_data(folders)
     with pytest.raises(DataError, match="imagenet/train holds no class directories"):

@@ -14,11 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.nn.utils import parametrize
-from torch.optim import Optimizer
 
 from oialr_hpo.oialr.decomposition import svd
 from oialr_hpo.oialr.layers import Attention, LowRank, LowRankConv, LowRankLinear, Thin, linear_from
-from oialr_hpo.oialr.optimizer_state import replace_parameter
+from oialr_hpo.oialr.optimizers import Optimizers
 
 PROJECTIONS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 STORED = ("weight", "u", "sigma", "vt", "down.weight", "up.weight")  # a weight's keys: dense, low-rank, merged
@@ -122,6 +121,8 @@ def _weights(model: nn.Module) -> Iterable[Layer]:
                 continue
             if not reason and not weight.requires_grad:
                 reason = "frozen"
+            if not reason and (weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None)):
+                reason = "gradient hooks on its weight"
             shape = (weight.shape[0], weight[0].numel())
             layers[weight] = Layer(layer_name, kind, shape, reason)
     return layers.values()
@@ -167,12 +168,12 @@ def planned_weights(model: nn.Module, layers: Report) -> list[Parameter]:
 def convert(
     model: nn.Module,
     layers: Report,
-    optimizer: Optimizer | None = None,
+    optimizers: Optimizers | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> dict[str, list[LowRank]]:
     """Replaces every planned weight by its full-rank SVD (Algorithm 2, line 5), in place.
 
-    In `optimizer`, Sigma takes the weight's place in its parameter group, with its state in the new basis.
+    In `optimizers`, Sigma takes the weight's place in its parameter group, with its state in the new basis.
     Returns the low-rank modules by layer name, several per name where a weight is tied. Raises
     FloatingPointError for a weight with NaN or infinity, before any weight is replaced. The processes of
     `group` get identical bits.
@@ -188,14 +189,14 @@ def convert(
     for layer in planned:
         weight = model.get_submodule(layer.name).get_parameter("weight")
         modules[layer.name] = _replace(model, layer, *factors.pop(layer.name))
-        if optimizer is not None:
+        if optimizers:
             low_rank = modules[layer.name][0]
-            replace_parameter(optimizer, weight, low_rank.sigma, low_rank.u, low_rank.vt.t())
+            optimizers.replace(weight, low_rank.sigma, low_rank.u, low_rank.vt.t())
     return modules
 
 
 def reshape(
-    model: nn.Module, layers: Report, ranks: Mapping[str, int], optimizer: Optimizer | None = None
+    model: nn.Module, layers: Report, ranks: Mapping[str, int], optimizers: Optimizers | None = None
 ) -> dict[str, list[LowRank]]:
     """Gives a dense network the shapes of one with these ranks; the values are zeros, to be loaded."""
     planned = [layer for layer in layers if layer.name in ranks]
@@ -204,8 +205,8 @@ def reshape(
     for layer in planned:
         weight = model.get_submodule(layer.name).get_parameter("weight")
         modules[layer.name] = _replace(model, layer, *empty_factors(weight, layer.shape, ranks[layer.name]))
-        if optimizer is not None:
-            replace_parameter(optimizer, weight, modules[layer.name][0].sigma)
+        if optimizers:
+            optimizers.replace(weight, modules[layer.name][0].sigma)
     return modules
 
 
@@ -225,15 +226,19 @@ def unfuse(model: nn.Module, layers: Iterable[Layer]) -> None:
 
 
 def _replace(model: nn.Module, layer: Layer, u: Tensor, sigma: Tensor, vt: Tensor) -> list[LowRank]:
-    modules: list[LowRank] = []
     dtype = model.get_submodule(layer.name).get_parameter("weight").dtype
-    factors = frozen(u), Parameter(sigma.to(dtype)), frozen(vt)
-    for name in layer.users:
+    layer.rank = len(sigma)
+    return put(model, layer.users, frozen(u), Parameter(sigma.to(dtype)), frozen(vt))
+
+
+def put(model: nn.Module, users: Iterable[str], u: Parameter, sigma: Parameter, vt: Parameter) -> list[LowRank]:
+    """Low-rank layers with the same factors in the places of the dense layers `users`."""
+    modules: list[LowRank] = []
+    for name in users:
         dense: Any = model.get_submodule(name)
         kind: Any = LowRankLinear if isinstance(dense, nn.Linear) else LowRankConv
-        modules.append(kind(dense, *factors))
+        modules.append(kind(dense, u, sigma, vt))
         swap(model, dense, modules[-1])
-    layer.rank = len(sigma)
     return modules
 
 

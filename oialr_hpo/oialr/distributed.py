@@ -17,6 +17,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
 
 
+def check_whole(model: nn.Module) -> None:
+    """Raises TypeError for a network whose weights are spread over processes."""
+    for module in model.modules():
+        if any(kind.__name__ in ("FullyShardedDataParallel", "FSDPModule") for kind in type(module).__mro__):
+            raise TypeError("OIALR: FSDP spreads each weight over processes; use DistributedDataParallel")
+    for name, parameter in model.named_parameters():
+        if type(parameter.data).__name__ == "DTensor" or hasattr(parameter, "ds_id"):
+            raise TypeError(f"OIALR: '{name}' is spread over processes (FSDP2, DeepSpeed); use DistributedDataParallel")
+
+
 def process_group(model: nn.Module) -> dist.ProcessGroup | None:
     return model.process_group if isinstance(model, DistributedDataParallel) else None
 

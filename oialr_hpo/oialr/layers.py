@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any
 
 import torch
@@ -47,7 +48,12 @@ class LowRank(nn.Module):
     def set_factors(self, u: Parameter, sigma: Parameter, vt: Parameter) -> None:
         """Takes new factors (m x r, r x r, r x n), of any rank; tied layers are given the same."""
         self.u, self.sigma, self.vt = u, sigma, vt
+        self._forget()
+
+    def _forget(self) -> None:
+        """After every change of U and V."""
         self._cast: tuple[Tensor, Tensor] | None = None
+        self.basis = token_hex(8)  # equal in copies, until their U or V change
 
     @property
     def rank(self) -> int:
@@ -62,11 +68,14 @@ class LowRank(nn.Module):
         return rebuilt.view(self.weight_shape)
 
     def bases(self) -> tuple[Tensor, Tensor]:
-        """U and V^T in the dtype of the computation: the masters, or a copy cast once per basis update."""
+        """U and V^T in the dtype of the computation: the masters, or a copy, which training casts once per basis
+        update. Elsewhere none is kept: averages of the network are changed in place."""
         device = self.u.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.sigma.dtype
         if dtype == self.u.dtype:
             return self.u, self.vt
+        if not (torch.is_grad_enabled() and self.sigma.requires_grad):
+            return self.u.to(dtype), self.vt.to(dtype)
         if self._cast is None or self._cast[0].dtype != dtype:
             self._cast = (self.u.detach().to(dtype), self.vt.detach().to(dtype))
         return self._cast
@@ -83,7 +92,7 @@ class LowRank(nn.Module):
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._cast = None
+        self._forget()
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:

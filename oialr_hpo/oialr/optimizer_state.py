@@ -7,13 +7,14 @@ G -> L^T G R. Therefore, with L and R the bases that are kept:
   slow weights) changes exactly: M -> L^T M R.
 - Second moments have no exact change of basis, since the covariances between entries were never stored.
   They are transported as if the entries were uncorrelated, v -> (L*L)^T v (R*R): for orthogonal L and R this
-  keeps the sum, and entries stay positive.
+  keeps the sum, and entries stay positive. Where the mean g is kept too (centred RMSprop), the variance v - g*g is
+  transported and the new mean's square added, so that v stays at least g*g.
 - torch.optim.Adam and AdamW go on as if what was transported were the average of a single step (`step` = 1, moments
   scaled so that their bias-corrected values stay): the directions are right, and the estimate gives way to the new
   basis's own gradients within some ten steps instead of 1 / (1 - beta2).
 - Other optimizers keep their scalars (`step`).
-- Anything of another shape (Adafactor's rows and columns, Kron's factors) cannot be transported: the
-  parameter's whole state starts afresh, and a warning says so once per optimizer class.
+- Only what is known by its name is transported. With anything else (Adafactor's rows and columns, Kron's factors,
+  the quantized moments of bitsandbytes), the parameter's whole state starts afresh.
 
 Why: `python -m oialr_hpo.benchmark moments --set training.epochs=8`, a ViT on digits, all runs of a seed equal up to
 the change-over. Training loss over the 10 steps after it, validation loss and trainable % at the end; below the first
@@ -42,15 +43,19 @@ The runs are short, 184 steps: nothing was measured where 1 / (1 - beta2) = 1000
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
-from torch.optim import Optimizer
 
+LINEAR = {
+    "exp_avg", "exp_avg_slow", "momentum_buffer", "momentum", "grad_avg",  # averages of gradients, or of steps
+    "exp_avg_diff", "neg_pre_grad", "last_grad",  # Adan, MARS
+    "s", "x0", "ax", "z",  # MADGRAD; averages of weights: ASGD, schedule-free
+    "lookahead_slow_buff", "old_p", "e_w",  # Lookahead, SAM
+}  # fmt: skip
 SECOND_MOMENTS = {
     "exp_avg_sq", "max_exp_avg_sq", "max_exp_avg_sqs",  # Adam and its kin
     "exp_avg_var", "max_exp_avg_var",  # AdaBelief
@@ -59,58 +64,59 @@ SECOND_MOMENTS = {
     "sum", "grad_sum_sq",  # Adagrad, MADGRAD
     "exp_inf",  # Adamax
 }  # fmt: skip
-PER_ENTRY = {"step_size"}  # Rprop: neither linear nor quadratic in the gradients
-UNSUPPORTED = {
-    "Adahessian": "differentiates twice, which low-rank layers cannot",
-    "LBFGS": "keeps a history of all weights in one vector, whose length changes",
-}
 
 
-def check_supported(optimizer: Optimizer) -> None:
-    """Raises TypeError for an optimizer that cannot train a network whose weights change shape."""
-    name = type(optimizer).__name__
-    if name in UNSUPPORTED:
-        raise TypeError(f"OIALR: the optimizer {name} {UNSUPPORTED[name]}; use another, such as torch.optim.AdamW")
+class Unknown(Exception):
+    """A part of an optimizer's state, by its name, that cannot follow a change of basis."""
 
 
-def replace_parameter(
-    optimizer: Optimizer,
-    old: Parameter,
-    new: Parameter,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-) -> None:
-    """Puts `new` in `old`'s place in its parameter group and carries the state over.
+def carry_over(
+    state: Mapping[str, Any], old: Parameter, left: Tensor, right: Tensor, kind: type, group: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an optimizer of this kind knows of `old`, as the state of its successor, left^T old right.
 
-    `left` (m x r) and `right` (n x r) are orthonormal columns such that `new` is left^T old right. Without
-    them `new` starts without state. Does nothing where `old` is not in `optimizer`.
+    Raises Unknown where a part of the state cannot follow.
     """
-    betas = None
-    for group in optimizer.param_groups:
-        for position, parameter in enumerate(group["params"]):
-            if parameter is old:
-                group["params"][position] = new
-                betas = group.get("betas")
-    base = getattr(optimizer, "_base_optimizer", optimizer)  # timm's Lookahead wraps another
-    state = base.state.pop(old, None)
-    if not state or left is None or right is None:
-        return
-    try:
-        base.state[new] = transport(state, old, left, right)
-        if type(base) in (torch.optim.Adam, torch.optim.AdamW) and betas is not None:
-            restart_memory(base.state[new], betas)
-    except _NoTransport as error:
-        warnings.warn(
-            f"{type(optimizer).__name__}: '{error}' cannot follow a change of basis; the state of low-rank "
-            "weights starts afresh",
-            stacklevel=2,
-        )
+    carried = transport(state, old, left, right)
+    if kind in (torch.optim.Adam, torch.optim.AdamW) and "betas" in group and float(carried.get("step", 0)):
+        restart_memory(carried, group["betas"])
+    return carried
 
 
 @torch.no_grad()
 def transport(state: Mapping[str, Any], old: Parameter, left: Tensor, right: Tensor) -> dict[str, Any]:
     """The state of `old` in the basis of its successor, left^T old right."""
-    return {name: _transported(name, value, old, left, right) for name, value in state.items()}
+    for name, value in state.items():
+        if not _known(name, value, old):
+            raise Unknown(name)
+    result = dict(state)
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            continue
+        matrix = value.flatten(1).to(left.dtype)
+        if name == "square_avg" and isinstance(mean := state.get("grad_avg"), Tensor):
+            mean = mean.flatten(1).to(left.dtype)
+            variance = _mixed((matrix - mean.square()).clamp(min=0), left, right)
+            moved = variance + (left.t() @ mean @ right).square()
+        elif name in SECOND_MOMENTS:
+            moved = _mixed(matrix, left, right)
+        else:
+            moved = left.t() @ matrix @ right
+        result[name] = moved.to(value.dtype)
+    return result
+
+
+def _mixed(moments: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return left.square().t() @ moments @ right.square()
+
+
+def _known(name: str, value: Any, old: Parameter) -> bool:
+    if not isinstance(value, Tensor):
+        return value is None or isinstance(value, (int, float, str))
+    if value.dim() == 0:
+        return True
+    fits = type(value) in (Tensor, Parameter) and value.shape == old.shape and value.is_floating_point()
+    return fits and (name in LINEAR or name in SECOND_MOMENTS)
 
 
 @torch.no_grad()
@@ -121,46 +127,3 @@ def restart_memory(state: dict[str, Any], betas: tuple[float, float]) -> None:
         if name in state:
             state[name] = state[name] * ((1 - beta) / (1 - beta**t))
     state["step"] = torch.ones_like(state["step"])
-
-
-def separate(optimizer: Optimizer, weights: Iterable[Parameter]) -> None:
-    """Moves `weights` into parameter groups of their own, a copy of each decayed group that holds some.
-
-    There `stop_decay` will act. Raises ValueError where a scheduler, which counts the groups, is attached already.
-    """
-    chosen = set(weights)
-    separated: list[dict[str, Any]] = []
-    for group in [group for group in optimizer.param_groups if group.get("weight_decay")]:
-        moved = [p for p in group["params"] if p in chosen]
-        if not moved:
-            continue
-        if "initial_lr" in group:
-            raise ValueError("decay_sigma=False adds parameter groups: build OIALR before the scheduler")
-        group.pop("param_names", None)
-        separated.append({**group, "params": moved, "low_rank": True})
-        group["params"] = [p for p in group["params"] if p not in chosen]
-    optimizer.param_groups.extend(separated)
-
-
-def stop_decay(optimizer: Optimizer) -> None:
-    """Sets the weight decay of the groups made by `separate` to zero."""
-    for group in optimizer.param_groups:
-        if group.get("low_rank"):
-            group["weight_decay"] = 0.0
-
-
-class _NoTransport(Exception):
-    pass
-
-
-def _transported(name: str, value: Any, old: Parameter, left: Tensor, right: Tensor) -> Any:
-    if isinstance(value, (list, tuple, dict)):
-        raise _NoTransport(name)
-    if not isinstance(value, Tensor) or value.dim() == 0:
-        return value
-    if value.shape != old.shape or not value.is_floating_point() or name in PER_ENTRY:
-        raise _NoTransport(name)
-    matrix = value.flatten(1).to(left.dtype)
-    if name in SECOND_MOMENTS:
-        left, right = left.square(), right.square()
-    return (left.t() @ matrix @ right).to(value.dtype)

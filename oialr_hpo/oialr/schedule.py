@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.optim import Optimizer
 
+from oialr_hpo.oialr.averages import copy_in, follow_all
 from oialr_hpo.oialr.conversion import (
     Report,
     convert,
@@ -22,9 +24,9 @@ from oialr_hpo.oialr.conversion import (
     reshape,
 )
 from oialr_hpo.oialr.decomposition import svd
-from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
+from oialr_hpo.oialr.distributed import check_whole, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
-from oialr_hpo.oialr.optimizer_state import check_supported, replace_parameter, separate, stop_decay
+from oialr_hpo.oialr.optimizers import Optimizers
 
 
 class OIALR:
@@ -42,8 +44,10 @@ class OIALR:
 
     Arguments:
         model: any network, also inside DistributedDataParallel.
-        optimizer: its optimizer, if there is one already. Sigma takes the place of its weight there, in the
-            same parameter group, with momenta carried over.
+        optimizer: its optimizer, if there is one already, or a list of several (Muon for the matrices, AdamW for
+            the rest), also inside wrappers such as SAM or accelerate's. Sigma takes the place of its weight there,
+            in the same parameter group, with momenta carried over. A weight in none of them stays dense, with a
+            warning.
         delay: d, in optimizer steps; 0 converts at once.
         frequency: nu, in optimizer steps.
         cutoff: beta, the share of the largest singular value below which others are dropped.
@@ -57,16 +61,20 @@ class OIALR:
         decay_sigma: whether Sigma keeps the weight decay of its weight. U and V are orthonormal, so that
             decaying Sigma by a factor decays W by the same, as in dense training: the default. False turns it
             off from the change-over on, in parameter groups of their own: build OIALR before the scheduler.
+        averages: averages of the network's weights that are to follow it: copies, or objects that hold one.
+            timm's ModelEma classes and torch's AveragedModel follow by themselves from their first update on; name
+            them where a saved state is to be loaded into them. The list `averages` may be added to later.
 
     Raises ValueError for an argument out of range, a pattern that matches nothing, and a network without any
-    layer to convert; TypeError for an optimizer that cannot follow (L-BFGS, Adahessian); FloatingPointError,
-    naming the layer, where a weight is not finite.
+    layer to convert; TypeError for an optimizer that cannot follow (L-BFGS, Adahessian, ZeroRedundancyOptimizer), a
+    network spread over processes (FSDP), and an average that holds no copy of the network; FloatingPointError, naming
+    the layer, where a weight is not finite.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | Sequence[Optimizer] | None = None,
         *,
         delay: int,
         frequency: int,
@@ -81,6 +89,7 @@ class OIALR:
         min_rank: float = 0.0,
         rank_multiple: int = 1,
         decay_sigma: bool = True,
+        averages: Sequence[Any] = (),
     ) -> None:
         whole = {"delay": (delay, 0), "frequency": (frequency, 1), "rank_multiple": (rank_multiple, 1)}
         for name, (steps, least) in whole.items():
@@ -94,6 +103,11 @@ class OIALR:
         self.cutoff, self.step_fraction = cutoff, step_fraction
         self.max_cut, self.min_rank, self.rank_multiple = max_cut, min_rank, rank_multiple
         self._network, self._process_group = unwrapped(model), process_group(model)
+        check_whole(model)
+        self._optimizers = Optimizers(optimizer)
+        self.averages = list(averages)
+        for average in averages:
+            copy_in(average, self._network)
         self.report: Report = plan(
             self._network,
             include=include,
@@ -102,21 +116,28 @@ class OIALR:
             keep_last=keep_last,
             min_size=min_size,
         )
+        self._keep_untrained_dense()
         if all(layer.reason for layer in self.report):
             raise ValueError(f"{type(self._network).__name__} has no layer to convert:\n{self.report}")
         self.steps = 0
         self.updates = 0
+        self._warned = False
         self._dense_parameters = sum(parameter.numel() for parameter in self._network.parameters())
         self._layers: dict[str, list[LowRank]] = {}
-        if optimizer is not None:
-            check_supported(optimizer)
-        if optimizer is not None and not decay_sigma:
-            separate(optimizer, planned_weights(self._network, self.report))
+        weights = planned_weights(self._network, self.report)
+        self._optimizers.check(weights)
+        if not decay_sigma:
+            self._optimizers.separate(weights)
         if delay == 0:
             self._convert()
 
     def step(self) -> None:
-        """To be called after every `optimizer.step()`: counts it, and converts or updates when due."""
+        """To be called after every `optimizer.step()`: counts it, and converts or updates when due.
+
+        A step that the optimizer did not make is not counted (a GradScaler skips those with infinite gradients).
+        """
+        if self._optimizers and not self._optimizers.take_step():
+            return
         self.steps += 1
         if self.steps == self.delay:
             self._convert()
@@ -144,8 +165,11 @@ class OIALR:
 
         Changes and returns the network, now of plain torch layers; the optimizer no longer fits it.
         """
+        follow_all(self._network, self.averages)
         self._layers = {}
-        return merge(self._network)
+        merge(self._network)
+        follow_all(self._network, self.averages)
+        return self._network
 
     def state_dict(self) -> dict[str, Any]:
         """Steps, updates and ranks: plain numbers and names, no tensors."""
@@ -153,42 +177,74 @@ class OIALR:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken; to be called before the model's and the optimizer's own
-        `load_state_dict`, since it gives both the shapes these expect.
+        `load_state_dict`, since it gives both the shapes these expect; `averages` as well.
 
         Raises ValueError where the saved ranks belong to other layers than this network's.
         """
-        ranks = state_dict["ranks"]
+        ranks = {str(name): int(rank) for name, rank in state_dict["ranks"].items()}
         names = [layer.name for layer in self.report if not layer.reason]
-        if ranks and list(ranks) != names:
+        if ranks and ranks.keys() != set(names):
             odd = min(set(ranks) ^ set(names))
             raise ValueError(f"the saved state is of other low-rank layers: '{odd}'; check include, exclude, keep_*")
         if self._layers and not ranks:
             raise ValueError("the saved state is of a dense network, this one is low-rank; use the saved delay")
         if ranks and not self._layers:
-            self._change_over(reshape(self._network, self.report, ranks, self.optimizer))
+            self._change_over(reshape(self._network, self.report, ranks, self._optimizers))
         elif ranks:
             for layer in self.report:
                 if layer.name in ranks:
                     layer.rank, old = ranks[layer.name], self._sigma(layer.name)
                     self._set_factors(layer.name, *empty_factors(old, layer.shape, layer.rank))
-                    if self.optimizer is not None:
-                        replace_parameter(self.optimizer, old, self._sigma(layer.name))
-            rebuild(self.model)
-        self.steps, self.updates = state_dict["steps"], state_dict["updates"]
+                    self._optimizers.replace(old, self._sigma(layer.name))
+            self._settle()
+        self.steps, self.updates = int(state_dict["steps"]), int(state_dict["updates"])
+
+    def _keep_untrained_dense(self) -> None:
+        """Sigma takes its weight's place in the optimizers; in none of them nothing would train it."""
+        if not self._optimizers:
+            return
+        planned = [layer for layer in self.report if not layer.reason]
+        held, weights = self._optimizers.held(), planned_weights(self._network, self.report)
+        left_out = [layer for layer, weight in zip(planned, weights, strict=True) if id(weight) not in held]
+        for layer in left_out:
+            layer.reason = "in no optimizer"
+        if left_out:
+            names = ", ".join(f"'{layer.name}'" for layer in left_out[:3]) + ", ..." * (len(left_out) > 3)
+            warnings.warn(
+                f"OIALR: no optimizer holds the weights of {len(left_out)} layers ({names}), which stay dense; pass "
+                "all optimizers: OIALR(model, [muon, adamw])",
+                stacklevel=3,
+            )
+
+    def _warn_without_optimizer(self) -> None:
+        if self.optimizer is None and self.steps and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "OIALR has no optimizer: none holds the parameters that it makes from now on; to train them, pass it: "
+                "OIALR(model, optimizer)",
+                stacklevel=4,
+            )
 
     def _convert(self) -> None:
-        self._change_over(convert(self._network, self.report, self.optimizer, self._process_group))
+        self._warn_without_optimizer()
+        self._keep_untrained_dense()
+        self._change_over(convert(self._network, self.report, self._optimizers, self._process_group))
 
     def _change_over(self, layers: dict[str, list[LowRank]]) -> None:
         self._layers = layers
-        if self.optimizer is not None:
-            stop_decay(self.optimizer)
+        self._optimizers.stop_decay()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Lets all that hangs on the network's parameters know the new ones."""
         rebuild(self.model)
+        follow_all(self._network, self.averages)
 
     @torch.no_grad()
     def _update(self) -> None:
         if not self._layers:
             raise RuntimeError("OIALR.step() after merge(): low-rank training has ended, drop the call")
+        self._warn_without_optimizer()
         self.updates += 1
         low_rank = [layer for layer in self.report if layer.rank is not None]
         total = len(low_rank)
@@ -196,7 +252,7 @@ class OIALR:
         touched = max(1, min(total, math.floor(total * self.step_fraction * self.updates + 1e-9)))
         for layer in low_rank[-touched:]:
             layer.rank = self._update_layer(layer.name, min(layer.shape))
-        rebuild(self.model)
+        self._settle()
 
     def _update_layer(self, name: str, full_rank: int) -> int:
         """Algorithm 1 and the cut of the rank for one layer; returns the new rank."""
@@ -206,8 +262,7 @@ class OIALR:
         left, values, right = left[:, :rank], values[:rank], right[:rank]
         u, vt = module.u @ left.to(module.u.dtype), right.to(module.vt.dtype) @ module.vt
         self._set_factors(name, u, torch.diag(values).to(sigma.dtype), vt)
-        if self.optimizer is not None:
-            replace_parameter(self.optimizer, sigma, self._sigma(name), left, right.t())
+        self._optimizers.replace(sigma, self._sigma(name), left, right.t())
         return rank
 
     def _kept(self, values: Tensor, full_rank: int) -> int:

@@ -203,7 +203,7 @@ def test_the_model_stays_an_ordinary_module():
 def test_compile_and_export():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
-    oialr = OIALR(model, torch.optim.AdamW(model.parameters()), delay=0, frequency=1, cutoff=0.5, step_fraction=1)
+    oialr = OIALR(model, delay=0, frequency=1, cutoff=0.5, step_fraction=1)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     x = torch.randn(64, 24)
     for _ in range(3):
@@ -227,10 +227,7 @@ def test_compiled_code_is_made_anew_only_where_a_rank_changed():
         return graph.forward
 
     model = nn.Sequential(nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
-    oialr = OIALR(
-        model, torch.optim.AdamW(model.parameters()),
-        delay=0, frequency=1, cutoff=0.05, step_fraction=1, rank_multiple=8,
-    )  # fmt: skip
+    oialr = OIALR(model, delay=0, frequency=1, cutoff=0.05, step_fraction=1, rank_multiple=8)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     x, changes, seen = torch.randn(64, 24), 0, None
     for cutoff in (0.05, 0.05, 0.3, 0.35, 0.6, 0.6):

@@ -1,0 +1,180 @@
+"""The optimizers of one network: several, and those that wrap others, are followed as one or refused."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn.parameter import Parameter
+from torch.optim import Optimizer
+
+from oialr_hpo.oialr.optimizer_state import Unknown, carry_over
+
+UNSUPPORTED = {
+    "Adahessian": "differentiates twice, which low-rank layers cannot",
+    "LBFGS": "keeps a history of all weights in one vector, whose length changes",
+    "ZeroRedundancyOptimizer": "spreads its state over processes by the weights' sizes, which change",
+}
+PATIENCE = 10  # calls without any step of the optimizers, until a warning
+OWN = {"param_groups", "state", "defaults"}
+
+
+class Optimizers:
+    """What was given as a network's optimizer: None, one, or several, each perhaps around others (SAM, Lookahead,
+    accelerate's AcceleratedOptimizer, any object that has an optimizer as attribute).
+
+    Raises TypeError for what is no optimizer and holds none, and for one that cannot follow weights whose shape
+    changes.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._holders: list[Any] = []  # inside out
+        outermost = [] if given is None else given if isinstance(given, (list, tuple)) else [given]
+        for optimizer in outermost:
+            self._add(optimizer)
+        innermost = [holder for holder in self._holders if not _inside(holder)]
+        self._counting = bool(innermost) and all(_calls_hooks(optimizer) for optimizer in innermost)
+        self._stepped = False
+        self._idle: float = 0  # calls before the first step; none are counted after it
+        self._warned: set[type] = set()
+        for optimizer in innermost if self._counting else ():
+            optimizer.register_step_post_hook(self._note_step)
+
+    def __bool__(self) -> bool:
+        return bool(self._holders)
+
+    def _add(self, optimizer: Any) -> None:
+        inside = _inside(optimizer)
+        if not isinstance(optimizer, Optimizer) and not inside:
+            raise TypeError(f"OIALR: {type(optimizer).__name__} is no torch.optim.Optimizer and holds none")
+        for kind in type(optimizer).__mro__:
+            if reason := UNSUPPORTED.get(kind.__name__):
+                raise TypeError(
+                    f"OIALR: the optimizer {kind.__name__} {reason}; use another, such as torch.optim.AdamW"
+                )
+        for inner in inside:
+            self._add(inner)
+        if hasattr(optimizer, "param_groups") and not any(optimizer is holder for holder in self._holders):
+            self._holders.append(optimizer)
+
+    def _note_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        overflow = getattr(optimizer, "found_inf", None)  # set by torch.amp.GradScaler around the step of fused kinds
+        if overflow is None or not float(overflow):
+            self._stepped, self._idle = True, -math.inf
+
+    def take_step(self) -> bool:
+        """Whether an optimizer made a step since the last call. True where the optimizers do not tell."""
+        stepped = self._stepped or not self._counting
+        self._stepped = False
+        self._idle += not stepped
+        if self._idle == PATIENCE:
+            warnings.warn(
+                f"OIALR counts the steps of {type(self._holders[-1]).__name__}, which made none in {PATIENCE} calls of "
+                "oialr.step(): call it after optimizer.step(), and pass the optimizer that trains",
+                stacklevel=3,
+            )
+        return stepped
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All parameter groups, each once."""
+        return list({id(group): group for holder in self._holders for group in holder.param_groups}.values())
+
+    def held(self) -> set[int]:
+        """The ids of all parameters in the groups."""
+        return {id(parameter) for group in self.groups() for parameter in group["params"]}
+
+    def check(self, weights: Iterable[Tensor]) -> None:
+        """Raises TypeError where an optimizer keeps `weights`, or tensors of their shapes, beside its groups and
+        states: nothing could take them along."""
+        weights = list(weights)
+        known, shapes = {id(weight) for weight in weights}, {weight.shape for weight in weights}
+        for holder in self._holders:
+            for name, value in vars(holder).items():
+                if name in OWN or not any(id(t) in known or t.shape in shapes for t in _tensors(value)):
+                    continue
+                raise TypeError(
+                    f"OIALR: {type(holder).__name__} keeps weights in its attribute '{name}', where they cannot be "
+                    "followed; use another optimizer"
+                )
+
+    def replace(self, old: Parameter, new: Parameter, left: Tensor | None = None, right: Tensor | None = None) -> None:
+        """Puts `new` in `old`'s place in its parameter group and carries the state over.
+
+        `left` (m x r) and `right` (n x r) are orthonormal columns such that `new` is left^T old right. Without
+        them `new` starts without state. Does nothing where no optimizer holds `old`.
+        """
+        group: dict[str, Any] = {}
+        for each in self.groups():
+            for position, parameter in enumerate(each["params"]):
+                if parameter is old:
+                    each["params"][position] = new
+                    group = each
+        for holder in self._holders:
+            state = holder.state.pop(old, None)
+            if not state or left is None or right is None:
+                continue
+            try:
+                holder.state[new] = carry_over(state, old, left, right, type(holder), group)
+            except Unknown as error:
+                self._warn(type(holder), error)
+
+    def _warn(self, kind: type, error: Unknown) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(
+                f"{kind.__name__}: '{error}' cannot follow a change of basis; the state of low-rank weights starts "
+                "afresh",
+                stacklevel=3,
+            )
+
+    def separate(self, weights: Iterable[Parameter]) -> None:
+        """Moves `weights` into parameter groups of their own, a copy of each decayed group that holds some.
+
+        There `stop_decay` will act. Raises ValueError where a scheduler, which counts the groups, is attached already.
+        """
+        chosen = set(weights)
+        separated: dict[int, dict[str, Any]] = {}
+        for group in self.groups():
+            moved = [p for p in group["params"] if p in chosen]
+            if not moved or not group.get("weight_decay"):
+                continue
+            if "initial_lr" in group:
+                raise ValueError("decay_sigma=False adds parameter groups: build OIALR before the scheduler")
+            group.pop("param_names", None)
+            separated[id(group)] = {**group, "params": moved, "low_rank": True}
+            group["params"] = [p for p in group["params"] if p not in chosen]
+        for groups in {id(holder.param_groups): holder.param_groups for holder in self._holders}.values():
+            groups.extend([separated[id(group)] for group in groups if id(group) in separated])
+
+    def stop_decay(self) -> None:
+        """Sets the weight decay of the groups made by `separate` to zero."""
+        for group in self.groups():
+            if group.get("low_rank"):
+                group["weight_decay"] = 0.0
+
+
+def _inside(optimizer: Any) -> list[Optimizer]:
+    """The optimizers that are attributes of another, or items of its attributes."""
+    inside: list[Optimizer] = []
+    for value in getattr(optimizer, "__dict__", {}).values():
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        inside += [item for item in items if isinstance(item, Optimizer)]
+    return inside
+
+
+def _calls_hooks(optimizer: Any) -> bool:
+    """Whether torch wrapped the optimizer's `step` so that it tells of every step."""
+    return hasattr(optimizer, "_optimizer_step_post_hooks") and getattr(type(optimizer).step, "hooked", False)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors([*value, *value.values()])
+    elif isinstance(value, (Sequence, set)) and not isinstance(value, (str, bytes)):
+        for item in value:
+            yield from _tensors(item)

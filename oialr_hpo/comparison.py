@@ -166,6 +166,7 @@ def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> di
         }
         again = _complete(measured.again) if measured.again else []
         row["selection"] = {
+            "direction": measured.searched.experiment.score.goals[0].direction,
             "won": winner.score,
             "seed": winner.seed,
             "again": _statistics([trial.scores[0] for trial in again]) if again else None,
@@ -258,8 +259,14 @@ def _cost(row: Mapping[str, Any]) -> str:
     )
 
 
-def _selection(rows: Iterable[Mapping[str, Any]]) -> str:
-    header = ["score (lower is better)", "that won the search", "same settings, fresh seeds", "same, on the test split"]
+def _selection(rows: Sequence[Mapping[str, Any]]) -> str:
+    better = "lower" if rows[0]["selection"]["direction"] == "minimize" else "higher"
+    header = [
+        f"score ({better} is better)",
+        "that won the search",
+        "same settings, fresh seeds",
+        "same, on the test split",
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         selection = row["selection"]

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from oialr_hpo import score as scores
 from oialr_hpo import tasks
 from oialr_hpo.mistake import Mistake, hint
+from oialr_hpo.score import Bound, Score
 from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
 
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
@@ -67,27 +69,6 @@ class OIALRSettings(Settings):
     step_fraction: float = Field(default=0.1, gt=0, le=1)
     keep_first: bool = False
     keep_last: bool = False
-
-
-class Score(Settings):
-    """What a search minimises: a metric of the validation split, plus a weight on the trainable share.
-
-    A list of metrics makes as many goals of equal standing, whose Pareto front is searched.
-    """
-
-    minimize: str | Annotated[list[str], MinLen(2)] = Field(description="such as error, or [error, trainable_percent]")
-    trainable_weight: float = Field(0.0, ge=0, description="per unit of trainable share (1 = the dense model)")
-    epoch: Literal["last", "best"] = "last"
-
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics that are minimised: one per goal."""
-        return [self.minimize] if isinstance(self.minimize, str) else self.minimize
-
-
-class Bound(Settings):
-    min: float | None = None
-    max: float | None = None
 
 
 SamplerName = Literal["evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random"]
@@ -182,6 +163,7 @@ class Experiment(Settings):
             ExperimentError: a key does not exist or a value is not allowed.
         """
         content = self.model_dump()
+        scores.redirect(content, settings)
         for key, value in settings.items():
             _set(content, key, value, where="settings")
         return _validate(content, where="settings")
@@ -244,7 +226,8 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     """
     path = find(name)
     where = path.name
-    content = read(path)
+    content, changes = read(path), list(changes)
+    scores.redirect(content, [change.partition("=")[0] for change in changes])
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
@@ -269,7 +252,9 @@ def read(path: Path) -> dict[str, Any]:
     beside = path.parent / str(extended)
     if not beside.is_file() or beside.resolve() == path.resolve():
         raise ExperimentError(f"{path.name}: extends: no other file {extended} beside it")
-    return _overlay(read(beside), content)
+    below = read(beside)
+    scores.redirect(below, flatten({"score": content.get("score")}))
+    return _overlay(below, content)
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -392,18 +377,25 @@ def _check_search(experiment: Experiment, where: str) -> None:
             seconds(getattr(experiment, key) or "1s")
         except ValueError as error:
             raise ExperimentError(f"{where}: {key}: {error}") from None
-    goals = len(experiment.score.metrics)
+    task = tasks.load_settings(experiment.task)
+    if wrong := scores.misdirected(experiment.score, task.smaller_is_better, task.larger_is_better):
+        raise ExperimentError(f"{where}: {wrong}")
+    goals = len(experiment.score.goals)
     if goals > 1 and experiment.score.trainable_weight:
-        raise ExperimentError(f"{where}: score.trainable_weight: with {goals} goals leave it out; minimize names both")
+        raise ExperimentError(
+            f"{where}: score.trainable_weight: with {goals} goals leave it out; "
+            "minimize trainable_percent as one of them"
+        )
     if goals > 1 and experiment.sampler.name not in (None, *MANY_GOALS):
         raise ExperimentError(
-            f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score.minimize names {goals}; "
+            f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score names {goals}; "
             f"choose one of {', '.join(MANY_GOALS)}"
         )
 
 
 def _known(experiment: Experiment, key: str, where: str) -> None:
-    known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in (*OF_THE_SEARCH, "evidence")]
+    fixed = (*OF_THE_SEARCH, "score", "constraints", "evidence")
+    known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in fixed]
     if key not in known:
         raise ExperimentError(f"{where}.{key}: no such setting;{hint(key, known)}".rstrip(";"))
 
@@ -441,6 +433,8 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = list(_fields(model, path[:-1]))
         return f"{key}: unknown key;{hint(path[-1], known)} known: {', '.join(known)}"
+    if first["type"] == "value_error":
+        return f"{key}: {first['ctx']['error']}"
     if first["type"] == "missing":
         return f"{key}: missing; add it"
     if len({e["loc"][: len(path)] for e in errors}) == 1 and len(errors) > 1:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.ranking import pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 
 
@@ -14,20 +14,29 @@ class Progress:
 
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
         self._total, self._workers, self._deadline = total, workers, deadline
-        self._best = best(earlier)
+        self._best = pareto_front(earlier)
         self._durations = [trial.seconds for trial in earlier]
         self._started = time.time()
 
     def ended(self, trial: Trial) -> None:
-        self._best = best([*self._best, trial])
+        self._best = pareto_front([*self._best, trial])
         self._durations += [trial.seconds] if trial.finished else []
         done = len(self._durations)
-        best_so_far = f"best {_scores(self._best[0])} (#{self._best[0].number})" if self._best else "no best yet"
+        best_so_far = _best(self._best)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.time() - self._started)} gone"
         if left := time_left(self._durations, self._total, self._workers, self._deadline):
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
+
+
+def _best(front: Sequence[Trial]) -> str:
+    """The best trial, or with several goals how many are beaten by none."""
+    if not front:
+        return "no best yet"
+    if len(front[0].goals) > 1:
+        return f"{len(front)} on the Pareto front"
+    return f"best {_scores(front[0])} (#{front[0].number})"
 
 
 def time_left(durations: Sequence[float], total: int, workers: int, deadline: float | None = None) -> float | None:

@@ -83,7 +83,7 @@ def load(name: str, changes: Iterable[str]) -> Experiment:
     """
     loaded = experiments.load(name, changes)
     if len(loaded.score.metrics) > 1:
-        raise ExperimentError(f"{name}: score.minimize names several goals, of which no trial is the best; name one")
+        raise ExperimentError(f"{name}: score names several goals, of which no trial is the best; name one")
     return loaded
 
 

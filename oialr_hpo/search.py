@@ -169,7 +169,7 @@ def with_sampler(experiment: Experiment, engine: Literal["propulate", "optuna"])
         ImpossibleChoice: the sampler needs a package that is not installed.
     """
     one_goal = "evolution" if engine == "propulate" else "tpe"
-    suggested = one_goal if len(experiment.score.metrics) == 1 else "nsga2"
+    suggested = one_goal if len(experiment.score.goals) == 1 else "nsga2"
     named = experiment.with_settings({"sampler.name": experiment.sampler.name or suggested})
     try:
         samplers.make_propagator(named.sampler, named.space, rank=0, workers=1, trials=1, seed=0)

@@ -43,11 +43,12 @@ def status(run: RunDirectory) -> dict[str, Any]:
     winner = best(trials)
     return {
         "trials": {state.value: states[state] for state in State},
+        "goals": {goal.metric: goal.direction for goal in run.experiment.score.goals},
         "budget": run.experiment.trials,
         "workers": run.environment["workers"],
         "seconds": usage.elapsed,
         "utilization": usage.utilization,
-        "best": _best(winner[0]) if winner else None,
+        "best": _best(winner[0]) if winner and not many_goals(run) else None,
         "pareto_front": [_best(trial) for trial in pareto_front(trials)] if many_goals(run) else None,
     }
 
@@ -95,12 +96,13 @@ def summary(run: RunDirectory, top: int = 3) -> str:
 
     compared = leaders(run, trials, top)
     if compared:
-        shown = shown_metrics(compared[0][1])
+        scores = experiment.score.metrics if many_goals(run) else ["score"]
+        shown = [name for name in shown_metrics(compared[0][1]) if name not in scores]
         rows = [
-            [name, trial.number, trial.score, *(trial.metrics.get(metric) for metric in shown), trial.seconds]
+            [name, trial.number, *trial.scores, *(trial.metrics.get(metric) for metric in shown), trial.seconds]
             for name, trial in compared
         ]
-        lines += ["", table(["", "trial", "score", *shown, "seconds"], rows)]
+        lines += ["", table(["", "trial", *scores, *shown, "seconds"], rows)]
     winners = best(trials)
     if winners and not many_goals(run):
         untuned = {key: experiment.value(key) for key in experiment.search}
@@ -166,7 +168,7 @@ def running(run: RunDirectory, trials: Sequence[Trial]) -> str:
 
 
 def many_goals(run: RunDirectory) -> bool:
-    return len(run.experiment.score.metrics) > 1
+    return len(run.experiment.score.goals) > 1
 
 
 def leaders(run: RunDirectory, trials: Sequence[Trial], top: int) -> list[tuple[str, Trial]]:

@@ -26,6 +26,8 @@ class Perceptron(BaseModel):
 
 
 class CharacterSettings(TaskSettings):
+    smaller_is_better = frozenset({"bits_per_character"})
+
     data: Text
     model: Perceptron
 

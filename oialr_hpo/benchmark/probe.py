@@ -48,11 +48,11 @@ def check(plain: Sequence[RunDirectory], probed: Sequence[RunDirectory]) -> None
 
 
 def scores(run: RunDirectory) -> list[float]:
-    """Lowest score after the first, second, ... trial to end; infinite before there is one."""
+    """Best score, to be minimised, after the first, second, ... trial to end; infinite before there is one."""
     trials = sorted((trial for trial in run.trials() if trial.finished), key=_end)
     lowest, best = [], inf
     for trial in trials:
-        best = min(best, trial.scores[0] if trial.candidate else inf)
+        best = min(best, trial.goals[0] if trial.candidate else inf)
         lowest.append(best)
     return lowest
 

@@ -63,7 +63,7 @@ def row(name: str, runs: Sequence[RunDirectory], settings: EarlyStopping) -> lis
         costs.append(spent(trials, stopped) / spent(trials, {}))
         stops.append(len(stopped) / len(trials))
         winners += winner.number in stopped
-        losses.append(survivor.scores[0] - winner.scores[0])
+        losses.append(survivor.goals[0] - winner.goals[0])
     return [
         name,
         f"{fmean(stops):.0%}",

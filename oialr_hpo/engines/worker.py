@@ -14,7 +14,7 @@ from oialr_hpo.engines.early_stopping import Point, curve, due
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.scoring import goals, judge
+from oialr_hpo.runs.scoring import judge, rate
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import Value
 
@@ -181,8 +181,7 @@ class Worker:
             return self._end(self.trial.state, self.trial.reason)
         if self._verdict is Verdict.INTERRUPT:
             return self._end(State.INTERRUPTED, None)
-        self.trial.metrics = self.trial.epochs[-1]
-        self.trial.scores = goals(self.trial.metrics, self.search.experiment.score)
+        rate(self.trial, self.trial.epochs[-1], self.search.experiment.score)
         return self._end(State.PRUNED, None)
 
     def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:

@@ -98,8 +98,8 @@ class Facts:
         return [front[i] for i in sorted({0, len(front) // 2, len(front) - 1})] if front else []
 
     @cached_property
-    def goals(self) -> study.Goals:
-        return study.own_goals(self.experiment)
+    def goals(self) -> study.Aims:
+        return study.own_aims(self.experiment)
 
     @cached_property
     def study(self) -> optuna.Study:
@@ -115,7 +115,7 @@ def draw(facts: Facts) -> list[Chart]:
     """All charts of a search, in the order in which they are read."""
     charts: list[tuple[str, str, Callable[[Facts], tuple[go.Figure, str]]]] = [
         ("progress", "Score over time and over compute", progress),
-        ("pareto", "Error and trainable share", pareto),
+        ("pareto", "Metric and trainable share", pareto),
         ("importance", "Which settings mattered", importance),
         ("parallel", "Settings of all trials", parallel),
         ("slices", "Score along each setting", slices),
@@ -196,10 +196,11 @@ def progress(facts: Facts) -> tuple[go.Figure, str]:
                     )
             steps = [(t, trial.scores[row]) for t, trial in zip(x, scored, strict=True) if trial.candidate]
             if steps:
-                lowest = [*accumulate((value for _, value in steps), min)]
+                better = min if facts.goals[goal].direction == "minimize" else max
+                reached = [*accumulate((value for _, value in steps), better)]
                 figure.add_scatter(
                     x=[*(t for t, _ in steps), max(x)],
-                    y=[*lowest, lowest[-1]],
+                    y=[*reached, reached[-1]],
                     mode="lines",
                     line={"shape": "hv", "color": DARK, "width": 2},
                     name="best so far",
@@ -224,10 +225,18 @@ def progress(facts: Facts) -> tuple[go.Figure, str]:
         _log_if_wide(figure, values, row=row + 1)
         figure.update_yaxes(title_text=goal, row=row + 1, col=1)
     figure.update_layout(height=90 + 310 * len(goals))
-    caption = "Lower is better. Each mark is a trial where it ended."
+    caption = f"{_better(facts.goals)} Each mark is a trial where it ended."
     if any(trial.state is State.PRUNED for trial in scored):
         caption += " Crosses were stopped early, and show the score of their last epoch: they do not compete."
     return figure, caption
+
+
+def _better(aims: study.Aims) -> str:
+    """Which way is better, in a sentence."""
+    words = {name: "lower" if aim.direction == "minimize" else "higher" for name, aim in aims.items()}
+    if len(set(words.values())) == 1:
+        return f"{next(iter(words.values())).capitalize()} is better."
+    return f"Better is {', '.join(f'{word} {name}' for name, word in words.items())}."
 
 
 def _log_if_wide(figure: go.Figure, values: Sequence[float], **place: Any) -> None:
@@ -263,17 +272,19 @@ def _short(value: Any) -> str:
 
 def pareto(facts: Facts) -> tuple[go.Figure, str]:
     """The first goal's metric against the trainable share."""
-    metric = facts.experiment.score.metrics[0]
-    if metric == "trainable_percent":
-        metric = next(name for name in facts.experiment.score.metrics if name != metric)
     share = "trainable_percent"
+    metric, direction = next(
+        (goal for goal in facts.experiment.score.goals if goal.metric != share), facts.experiment.score.goals[0]
+    )
     measured = [trial for trial in facts.complete if metric in trial.metrics and share in trial.metrics]
     if not measured:
         raise NothingToDraw(f"No complete trial has both {metric} and a trainable share.")
-    names = {"trainable parameters, % of the dense model's": share, metric: metric}
-    aims = {name: lambda trial, key=key: trial.metrics[key] for name, key in names.items()}
+    aims = {
+        "trainable parameters, % of the dense model's": study.Aim("minimize", lambda trial: trial.metrics[share]),
+        metric: study.Aim(direction, lambda trial: trial.metrics[metric]),
+    }
     both = study.derive(measured, facts.experiment, aims)
-    figure = visualization.plot_pareto_front(both, target_names=list(names))
+    figure = visualization.plot_pareto_front(both, target_names=list(aims))
     by_place = {(trial.metrics[share], trial.metrics[metric]): trial for trial in measured}
     front = {(trial.values[0], trial.values[1]) for trial in both.best_trials}
     for trace in figure.data:
@@ -308,12 +319,13 @@ def pareto(facts: Facts) -> tuple[go.Figure, str]:
     shares = [trial.metrics[share] for trial in measured] + ([100.0] if facts.dense else [])
     if 0 < 5 * min(shares) < max(shares):
         figure.update_xaxes(type="log", tickvals=_log_ticks(min(shares), max(shares)))
-    return figure, (
-        f"Complete trials, {len(front)} of {len(measured)} beaten by no other in both. Down and left is better. "
-        f"The score weighs the two; the star has the best score."
-        if facts.experiment.score.trainable_weight
-        else f"Complete trials, {len(front)} of {len(measured)} beaten by no other in both. Down and left is better."
+    where = "Down" if direction == "minimize" else "Up"
+    caption = (
+        f"Complete trials, {len(front)} of {len(measured)} beaten by no other in both. {where} and left is better."
     )
+    if facts.experiment.score.trainable_weight:
+        caption += " The score weighs the two; the star has the best score."
+    return figure, caption
 
 
 def importance(facts: Facts) -> tuple[go.Figure, str]:
@@ -321,7 +333,8 @@ def importance(facts: Facts) -> tuple[go.Figure, str]:
     if len(facts.complete) < 4:
         raise NothingToDraw(f"Needs four complete trials; there are {len(facts.complete)}.")
     try:
-        figure = visualization.plot_param_importances(facts.study, params=facts.keys)
+        as_minimized = study.derive(facts.searched, facts.experiment, study.minimized(facts.experiment))
+        figure = visualization.plot_param_importances(as_minimized, params=facts.keys)  # low targets count as good
     except (ValueError, RuntimeError) as error:
         raise NothingToDraw(f"Cannot be told from these trials: {error}") from None
     if not any(len(trace.y or ()) for trace in figure.data):
@@ -526,9 +539,8 @@ def stopped(facts: Facts) -> tuple[go.Figure, str]:
         raise NothingToDraw("Early stopping was off: every trial ran to its end.")
     if not pruned:
         raise NothingToDraw("No trial was stopped early.")
-    goal = next(iter(facts.goals))
-    first_goal = {goal: lambda trial: trial.scores[0]}
-    figure = visualization.plot_intermediate_values(study.derive(facts.searched, facts.experiment, first_goal))
+    goal, aim = next(iter(facts.goals.items()))
+    figure = visualization.plot_intermediate_values(study.derive(facts.searched, facts.experiment, {goal: aim}))
     cut = {f"Trial{trial.number}" for trial in pruned}
     named = set()
     for trace in figure.data:

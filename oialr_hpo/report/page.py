@@ -84,12 +84,13 @@ def render(facts: Facts, charts: Sequence[Chart]) -> str:
         _section("trials", "Every trial", "", _all_trials(facts)),
         _section("origin", "Where this comes from", "", _origin(facts.run.environment)),
     ]
+    aims = " and ".join(f"{aim.direction[:-1]}ing {name}" for name, aim in facts.goals.items())
     shares = [(state, states[state]) for state in State if states[state]]
     return PAGE.substitute(
         title=escape(facts.run.path.resolve().name),
         summary=escape(
             f"A search for {experiment.method.upper()} settings: {about}, {experiment.training.epochs} epochs a trial, "
-            f"minimising {' and '.join(facts.goals)} on the validation split."
+            f"{aims} on the validation split."
         ),
         plotly=get_plotlyjs(),
         facts="".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in _facts(facts)),

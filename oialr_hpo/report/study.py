@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -17,8 +17,9 @@ from oialr_hpo.engines.samplers import distribution
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
-from oialr_hpo.runs.scoring import goals
+from oialr_hpo.runs.scoring import scores
 from oialr_hpo.runs.trial import State, Trial
+from oialr_hpo.score import Direction
 
 STATES = {
     State.RUNNING: TrialState.RUNNING,
@@ -30,22 +31,36 @@ STATES = {
 }
 NAMES_RUN = "oialr_hpo run directory"  # the user attribute that marks a study as derived from one
 
-Goals = Mapping[str, Callable[[Trial], float]]
+
+class Aim(NamedTuple):
+    """A number of a trial, and whether it is to be small or large."""
+
+    direction: Direction
+    value: Callable[[Trial], float]
 
 
-def own_goals(experiment: Experiment) -> Goals:
-    """What the search minimised, by name."""
-    names = experiment.score.metrics
-    if len(names) == 1:
-        weighed = experiment.score.trainable_weight
-        names = [f"{names[0]} + {weighed:g} x trainable share" if weighed else names[0]]
-    return {name: lambda trial, i=index: trial.scores[i] for index, name in enumerate(names)}  # type: ignore[misc]
+Aims = Mapping[str, Aim]
+
+
+def own_aims(experiment: Experiment) -> Aims:
+    """The search's own goals, by name."""
+    aims, weight = {}, experiment.score.trainable_weight
+    for index, goal in enumerate(experiment.score.goals):
+        name = f"{goal.metric} {'+' if goal.sign > 0 else '-'} {weight:g} x trainable share" if weight else goal.metric
+        aims[name] = Aim(goal.direction, lambda trial, i=index: trial.scores[i])  # type: ignore[misc]
+    return aims
+
+
+def minimized(experiment: Experiment) -> Aims:
+    """The search's own goals, all turned so that smaller is better."""
+    names = enumerate(own_aims(experiment))
+    return {name: Aim("minimize", lambda trial, i=index: trial.goals[i]) for index, name in names}  # type: ignore[misc]
 
 
 def derive(
     trials: Iterable[Trial],
     experiment: Experiment,
-    aims: Goals | None = None,
+    aims: Aims | None = None,
     storage: BaseStorage | None = None,
     name: str | None = None,
 ) -> optuna.Study:
@@ -54,17 +69,19 @@ def derive(
     Args:
         trials: of a search; a number that is missing among them becomes a failed trial without settings.
         experiment: what was searched.
-        aims: what is to be minimised; by default the search's own goals.
+        aims: by name; by default the search's own goals.
         storage: in memory by default.
         name: of the study.
     """
-    aims = aims or own_goals(experiment)
+    aims = aims or own_aims(experiment)
     distributions = {key: distribution(parameter) for key, parameter in experiment.space.parameters.items()}
     by_number = {trial.number: trial for trial in trials}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         logging.getLogger("optuna").setLevel(logging.WARNING)
-        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(aims))
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=[aim.direction for aim in aims.values()]
+        )
         study.set_metric_names(list(aims))
     study.add_trials(
         _frozen(by_number.get(number), number, experiment, aims, distributions)
@@ -74,7 +91,7 @@ def derive(
 
 
 def _frozen(
-    trial: Trial | None, number: int, experiment: Experiment, aims: Goals, distributions: dict[str, BaseDistribution]
+    trial: Trial | None, number: int, experiment: Experiment, aims: Aims, distributions: dict[str, BaseDistribution]
 ) -> FrozenTrial:
     now = datetime.now()
     known: dict[str, Any] = {"number": number, "trial_id": number, "value": None, "values": None}
@@ -85,12 +102,13 @@ def _frozen(
         )
     state = STATES[trial.state]
     if state is TrialState.COMPLETE:
-        known["values"] = [aim(trial) for aim in aims.values()]
+        known["values"] = [aim.value(trial) for aim in aims.values()]
     curve: dict[int, float] = {}
     if len(aims) == 1:
-        curve = {record["epoch"]: value for record in trial.epochs if (value := _first_goal(record, experiment))}
+        reached = {record["epoch"]: _first_score(record, experiment) for record in trial.epochs}
+        curve = {epoch: value for epoch, value in reached.items() if value is not None}
         if state is TrialState.PRUNED and trial.scores:
-            known["values"] = [aim(trial) for aim in aims.values()]
+            known["values"] = [aim.value(trial) for aim in aims.values()]
     about: dict[str, Any] = {
         "role": trial.role.value,
         "state": trial.state.value,
@@ -112,9 +130,9 @@ def _frozen(
     )
 
 
-def _first_goal(record: Mapping[str, Any], experiment: Experiment) -> float | None:
+def _first_score(record: Mapping[str, Any], experiment: Experiment) -> float | None:
     try:
-        return goals(record, experiment.score)[0]
+        return scores(record, experiment.score)[0]
     except (KeyError, TypeError):  # no such metric, or it was not a number
         return None
 

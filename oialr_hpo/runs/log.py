@@ -42,7 +42,7 @@ class TrialLog:
         self._write({"event": "epoch", "number": trial.number} | record, durable=False)
 
     def end(self, trial: Trial) -> None:
-        known = ("number", "state", "reason", "scores", "violation", "metrics", "best_epoch", "seconds")
+        known = ("number", "state", "reason", "scores", "signs", "violation", "metrics", "best_epoch", "seconds")
         self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
 
     def opened(self) -> None:

@@ -8,9 +8,9 @@ from oialr_hpo.runs.trial import Trial
 
 
 def best(trials: Iterable[Trial], count: int = 1) -> list[Trial]:
-    """The `count` candidates with the lowest score, best first; equal settings count once."""
+    """The `count` candidates with the best score, best first; equal settings count once."""
     unique: dict[str, Trial] = {}
-    for trial in sorted((t for t in trials if t.candidate), key=lambda t: (t.scores, t.number)):
+    for trial in sorted((t for t in trials if t.candidate), key=lambda t: (t.goals, t.number)):
         unique.setdefault(json.dumps(trial.settings, sort_keys=True), trial)
     return list(unique.values())[:count]
 
@@ -24,6 +24,6 @@ def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
     """The candidates that no other dominates, by the first goal; with one goal, the best one."""
     front: list[Trial] = []
     for trial in best(trials, sys.maxsize):  # in this order a trial is only dominated by earlier ones
-        if not any(dominates(other.scores, trial.scores) or other.scores == trial.scores for other in front):
+        if not any(dominates(other.goals, trial.goals) or other.goals == trial.goals for other in front):
             front.append(trial)
     return front

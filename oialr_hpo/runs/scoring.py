@@ -4,20 +4,41 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from oialr_hpo.experiment import Bound, Experiment, Score
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.trial import State, Trial
+from oialr_hpo.score import Bound, Score
 
 
-def goals(record: Mapping[str, Any], settings: Score) -> list[float]:
-    """Scores of one epoch's record: each metric, with one goal plus the weighted trainable share (1 = dense).
+def scores(record: Mapping[str, Any], settings: Score) -> list[float]:
+    """Of one epoch's record: each goal's metric, with one goal worsened by the weighted trainable share (1 = dense).
 
     Raises:
         KeyError: the record lacks a metric.
     """
     values = [float(record[name]) for name in settings.metrics]
     if settings.trainable_weight:
-        values[0] += settings.trainable_weight * float(record["trainable_percent"]) / 100
+        worse = settings.trainable_weight * float(record["trainable_percent"]) / 100
+        values[0] += settings.goals[0].sign * worse
     return values
+
+
+def goals(record: Mapping[str, Any], settings: Score) -> list[float]:
+    """The scores of a record, all turned so that smaller is better.
+
+    Raises:
+        KeyError: the record lacks a metric.
+    """
+    return [goal.sign * value for goal, value in zip(settings.goals, scores(record, settings), strict=True)]
+
+
+def rate(trial: Trial, record: dict[str, Any], settings: Score) -> None:
+    """Take a record as the one that counts.
+
+    Raises:
+        KeyError: the record lacks a metric.
+    """
+    trial.metrics, trial.scores = record, scores(record, settings)
+    trial.signs = [goal.sign for goal in settings.goals]
 
 
 def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> float:
@@ -49,25 +70,36 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"
         return
     records = trial.epochs[-1:] if tested else trial.epochs
-    scores = [_goals_if_measured(record, experiment.score) for record in records]
-    best = min(range(len(scores)), key=lambda i: scores[i] if _finite_all(scores[i]) else [math.inf])
-    chosen = best if experiment.score.epoch == "best" else len(scores) - 1
+    reached = [_goals_if_measured(record, experiment.score) for record in records]
+    best = min(range(len(records)), key=lambda i: reached[i] if _finite_all(reached[i]) else [math.inf])
+    chosen = best if experiment.score.epoch == "best" else len(records) - 1
     trial.metrics, trial.best_epoch = records[chosen], records[best]
-    if not _finite_all(scores[chosen]):
-        shown = ", ".join(map(str, scores[chosen]))
-        trial.state, trial.reason = State.FAILED, f"the score is {shown} at epoch {chosen + 1}"
+    epoch = trial.metrics["epoch"]
+    if not _finite_all(reached[chosen]):
+        shown = ", ".join(
+            str(goal.sign * value) for goal, value in zip(experiment.score.goals, reached[chosen], strict=True)
+        )
+        trial.state, trial.reason = State.FAILED, f"the score is {shown} at epoch {epoch}"
         return
-    trial.state, trial.scores = State.COMPLETE, scores[chosen]
-    trial.violation = violation(trial.metrics, experiment.constraints)
+    for name in experiment.constraints:
+        if not _finite(value := trial.metrics.get(name)):
+            trial.state, trial.reason = State.FAILED, f"{name}, which has a constraint, is {value} at epoch {epoch}"
+            return
+    rate(trial, trial.metrics, experiment.score)
+    trial.state, trial.violation = State.COMPLETE, violation(trial.metrics, experiment.constraints)
 
 
 def _goals_if_measured(record: Mapping[str, Any], settings: Score) -> list[float]:
-    """The scores of an epoch; NaN where it was not measured, as an objective may do now and then only."""
+    """The goals of an epoch; NaN where it was not measured, as an objective may do now and then only."""
     try:
         return goals(record, settings)
     except (KeyError, TypeError):
         return [math.nan] * len(settings.metrics)
 
 
-def _finite_all(scores: Iterable[float]) -> bool:
-    return all(map(math.isfinite, scores))
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _finite_all(values: Iterable[float]) -> bool:
+    return all(map(math.isfinite, values))

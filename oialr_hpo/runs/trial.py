@@ -1,5 +1,6 @@
 """What a trial is, and its states."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -24,13 +25,18 @@ class Role(str, Enum):
     PROPOSAL = "proposal"
 
 
+PRUNED, INFEASIBLE, FAILED = 1e15, 1e18, 1e21
+"""Losses, beyond those of trials that reached a score: from these up."""
+
+
 @dataclass
 class Trial:
     """One evaluation of one point of the search space.
 
     `epochs` holds one record of metrics per epoch; `metrics` is the record that was scored and `best_epoch` the one
-    with the lowest score. `scores` has one number per goal, all to be minimised. `violation` sums by how much the
-    constraints are broken (0: feasible). `seconds` adds up the sessions of a trial that was interrupted.
+    with the best score. `scores` has one number per goal, in the metric's own sense, and `signs` says of each whether
+    it is to be small (1, as without signs) or large (-1). `violation` sums by how much the constraints are broken (0:
+    feasible). `seconds` adds up the sessions of a trial that was interrupted.
     """
 
     number: int
@@ -43,6 +49,7 @@ class Trial:
     state: State = State.RUNNING
     reason: str | None = None
     scores: list[float] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)
     violation: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)
     best_epoch: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +60,11 @@ class Trial:
     def score(self) -> float | None:
         """Of the first goal; None before the end."""
         return self.scores[0] if self.scores else None
+
+    @property
+    def goals(self) -> list[float]:
+        """The scores, all turned so that smaller is better: what trials are compared by."""
+        return [sign * score for sign, score in zip(self.signs or [1] * len(self.scores), self.scores, strict=True)]
 
     @property
     def finished(self) -> bool:
@@ -80,8 +92,11 @@ class Trial:
         In this order: feasible trials by their scores; trials that were stopped early, those that came further in their
         `epochs` first; infeasible ones by how much they break the constraints; failures.
         """
+        if self.state is State.COMPLETE and self.violation == 0:
+            return [min(goal, PRUNED) for goal in self.goals]
         if self.state is State.COMPLETE:
-            return self.scores if self.violation == 0 else [1e6 * (1 + self.violation)] * goals
+            return [INFEASIBLE * (1 + math.log1p(self.violation))] * goals
         if self.state is State.PRUNED and self.scores:
-            return [1e5 * (2 - self.epochs[-1]["epoch"] / epochs) + min(score, 1e3) for score in self.scores]
-        return [1e12] * goals
+            left = 2 - self.epochs[-1]["epoch"] / epochs
+            return [PRUNED * (left + 1e-7 * math.copysign(math.log1p(abs(goal)), goal)) for goal in self.goals]
+        return [FAILED] * goals

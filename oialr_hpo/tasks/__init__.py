@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,9 +26,16 @@ class DataError(Mistake):
 
 
 class TaskSettings(BaseModel):
-    """The sections `data` and `model` of an experiment file, as a task wants them."""
+    """The sections `data` and `model` of an experiment file, as a task wants them.
+
+    A task says here which of its metrics are better when smaller or larger, so that a search in the wrong direction is
+    refused; one that it does not name may be searched in either.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    smaller_is_better: ClassVar[frozenset[str]] = frozenset()
+    larger_is_better: ClassVar[frozenset[str]] = frozenset()
 
     def find_data(self, data_dir: Path | None) -> dict[str, Path]:
         """The files of the data by their names below a data directory: what a copy on a local disk needs.

@@ -51,6 +51,8 @@ class AutoformerModel(Settings):
 
 
 class ForecastingSettings(TaskSettings):
+    smaller_is_better = frozenset({"loss", "mse", "mae"})
+
     data: SeriesData
     model: AutoformerModel
 

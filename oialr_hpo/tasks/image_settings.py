@@ -73,6 +73,9 @@ class Network(Settings):
 
 
 class ImageClassificationSettings(TaskSettings):
+    smaller_is_better = frozenset({"loss", "error"})
+    larger_is_better = frozenset({"top1", "top5"})
+
     data: ImageData
     model: Network
 
@@ -94,6 +97,9 @@ class ImageClassificationSettings(TaskSettings):
 
 
 class ImageFolderSettings(TaskSettings):
+    smaller_is_better = frozenset({"loss", "error"})
+    larger_is_better = frozenset({"top1", "top5", "real_top1"})
+
     data: FolderData
     model: Network
 

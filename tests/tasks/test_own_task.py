@@ -45,3 +45,10 @@ def test_its_own_settings_are_checked_too(tmp_path: Path) -> None:
     path.write_text(EXPERIMENT.replace("width: 64", "widht: 64"))
     with pytest.raises(ExperimentError, match="characters.yaml: model.widht: unknown key; did you mean 'width'?"):
         load(str(path))
+
+
+def test_its_metrics_have_the_direction_that_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "characters.yaml"
+    path.write_text(EXPERIMENT.replace("minimize: bits", "maximize: bits"))
+    with pytest.raises(ExperimentError, match="is better when smaller; write score: {minimize: bits_per_character}"):
+        load(str(path))

@@ -22,6 +22,7 @@ from oialr_hpo.status import shown_metrics
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")
 LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}
 FINE = ("loss", "mse", "mae", "error")  # metrics below one, with four decimals
+COUNTS = ("parameters", "trainable_parameters")  # without decimals
 MARKS = (
     "Mean ± standard deviation over the seeds, on the test split. ≠ differs from the paper's number, † from the dense "
     "network here, by more than the standard deviations of the two together."
@@ -114,6 +115,7 @@ def _columns(comparisons: Iterable[Comparison]) -> dict[str, str]:
         for measured in comparison.rows.values():
             for trial in _complete(measured.tested):
                 sizes = {"minutes": "minutes", "total_percent": "total %", "trainable_percent": "trainable %"}
+                sizes |= {"parameters": "parameters", "trainable_parameters": "trainable parameters"}
                 return {name: name for name in shown_metrics(trial) if name not in sizes} | sizes
     return {}
 
@@ -237,8 +239,8 @@ def _cell(row: Mapping[str, Any], metric: str) -> str:
 def _number(metric: str, cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return ""
-    digits = 4 if metric in FINE else 2
-    return f"{cell['mean']:.{digits}f}" + ("" if cell["std"] is None else f" ± {cell['std']:.{digits}f}")
+    digits = 4 if metric in FINE else 0 if metric in COUNTS else 2
+    return f"{cell['mean']:,.{digits}f}" + ("" if cell["std"] is None else f" ± {cell['std']:,.{digits}f}")
 
 
 def _seeds(row: Mapping[str, Any]) -> str:

@@ -118,6 +118,8 @@ OF_THE_SEARCH = (
     *("trials", "time_limit", "at_time_limit", "trial_timeout"),
 )
 """Settings that only a search reads; the others say what one trial is."""
+OF_THE_NETWORK = ("task", "data", "model")
+"""Settings that may change how many parameters the dense network has."""
 
 
 class Experiment(Settings):
@@ -143,6 +145,9 @@ class Experiment(Settings):
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
     seed: int = Field(0, ge=0)
+    reference: dict[str, Any] = Field(
+        {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
+    )
     evidence: dict[str, Any] | None = Field(None, description="where exported settings come from")
 
     @property
@@ -168,6 +173,16 @@ class Experiment(Settings):
             _set(content, key, value, where="settings")
         return _validate(content, where="settings")
 
+    def trial(self, settings: Mapping[str, Any]) -> "Experiment":
+        """What a trial with some searched settings trains: percents of parameters go on referring to this network.
+
+        Raises:
+            ExperimentError: a key does not exist or a value is not allowed.
+        """
+        changed = {key: self.value(key) for key in settings if key.split(".")[0] in OF_THE_NETWORK}
+        differing = {key: value for key, value in changed.items() if settings[key] != value}
+        return self.with_settings(settings).model_copy(update={"reference": differing | self.reference})
+
     def epochs(self, settings: Mapping[str, Any]) -> int:
         """Epochs of a trial with these searched settings."""
         return int(settings.get("training.epochs", self.training.epochs))
@@ -185,7 +200,7 @@ class Experiment(Settings):
     def dump(self) -> dict[str, Any]:
         """The resolved settings as plain YAML content, in the order of this class."""
         content = self.model_dump()
-        return {key: value for key, value in content.items() if not (key == "evidence" and value is None)}
+        return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
 
 
 def find(name: str) -> Path:
@@ -372,6 +387,12 @@ def _check_search(experiment: Experiment, where: str) -> None:
             experiment.space.encode(settings)
         except SpaceError as error:
             raise ExperimentError(f"{where}: start_from[{number}]: {error}") from None
+    for key in experiment.reference:
+        _known(experiment, key, f"{where}: reference")
+    try:
+        experiment.with_settings(experiment.reference)
+    except ExperimentError as error:
+        raise ExperimentError(f"{where}: reference: {str(error).removeprefix('settings: ')}") from None
     for key in ("time_limit", "trial_timeout"):
         try:
             seconds(getattr(experiment, key) or "1s")
@@ -394,7 +415,7 @@ def _check_search(experiment: Experiment, where: str) -> None:
 
 
 def _known(experiment: Experiment, key: str, where: str) -> None:
-    fixed = (*OF_THE_SEARCH, "score", "constraints", "evidence")
+    fixed = (*OF_THE_SEARCH, "score", "constraints", "reference", "evidence")
     known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in fixed]
     if key not in known:
         raise ExperimentError(f"{where}.{key}: no such setting;{hint(key, known)}".rstrip(";"))

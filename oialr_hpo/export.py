@@ -50,7 +50,7 @@ def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> l
 def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
     experiment = run.experiment
     path = out / f"{run.path.name}-{place}.yaml"
-    tuned = experiment.with_settings(trial.settings).fixed()
+    tuned = experiment.trial(trial.settings).fixed()
     tuned = tuned.model_copy(update={"seed": trial.seed, "evidence": _evidence(run, trial)})
     content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
     write_whole(path, f"{_heading(run, trial, path)}\n{yaml.safe_dump(content, sort_keys=False)}")
@@ -80,6 +80,8 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     metrics = trial.metrics
     shown = ("loss", "top1", "top5", "mse", "mae", "total_percent", "trainable_percent")
     figures = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
+    if "trainable_parameters" in metrics:
+        figures += f", {metrics['trainable_parameters']:,} of {metrics['parameters']:,} parameters trained"
     environment = run.environment
     device = metrics.get("device", "unknown device")
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())

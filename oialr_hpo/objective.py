@@ -1,5 +1,6 @@
 """One trial: settings -> training -> one record of metrics per epoch."""
 
+import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,33 @@ def evaluate(
     torch.set_num_threads(threads)
     device = devices.choose(worker)
     task = build_task(experiment, seed=seed, device=device, data_dir=data_dir, split=split)
+    dense = dense_parameters(experiment, data_dir)
     with joined(replica) as replicas:
-        yield from train(experiment, task, seed, device, checkpoint, replicas, weights)
+        yield from train(experiment, task, seed, device, checkpoint, replicas, weights, dense)
+
+
+def dense_parameters(experiment: Experiment, data_dir: Path | None) -> int | None:
+    """Parameters of the network that percents refer to; None where it is the experiment's own.
+
+    Raises:
+        DataError: the data is missing.
+    """
+    if all(experiment.value(key) == value for key, value in experiment.reference.items()):
+        return None
+    import torch
+
+    from oialr_hpo.training.sizes import count
+
+    compared = experiment.with_settings(experiment.reference)
+    key = json.dumps([compared.task, compared.data, compared.model], sort_keys=True, default=str)
+    if key not in _COUNTED:
+        task = build_task(compared, seed=0, device=torch.device("cpu"), data_dir=data_dir)
+        _COUNTED[key] = count(task.build_model().parameters())
+    return _COUNTED[key]
+
+
+_COUNTED: dict[str, int] = {}
+"""By what makes a network: many trials of one process are compared with the same."""
 
 
 def build_task(

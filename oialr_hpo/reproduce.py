@@ -1,7 +1,7 @@
 """`python -m oialr_hpo.reproduce table3`: a table of the OIALR paper, measured again, with a tuned dense baseline.
 
-Of every experiment two searches are run with the same budget, one for OIALR's settings and the schedule, one for the
-dense network's schedule and weight decay; then dense, untuned and both tuned networks are trained with fresh seeds and
+Of every experiment two searches are run with the same budget, one of all its settings for OIALR, one of all but OIALR's
+own for the dense network; then dense, untuned and both tuned networks are trained with fresh seeds and
 tested once each. Everything lies in run directories, so that the same command goes on where it was interrupted.
 """
 
@@ -25,8 +25,6 @@ from oialr_hpo.runs.ranking import best
 T = TypeVar("T")
 SEEDS = (1000, 1001, 1002)
 """Far from those of a search, which count up from the experiment's own."""
-DENSE_SETTINGS = ("schedule.", "training.weight_decay")
-"""What is searched for the dense network."""
 
 
 class Interrupted(Exception):
@@ -102,8 +100,8 @@ def for_oialr(experiment: Experiment) -> Experiment:
 
 
 def for_dense(experiment: Experiment) -> Experiment:
-    """The search for the dense network's settings, with the same budget."""
-    searched = {key: spec for key, spec in experiment.search.items() if key.startswith(DENSE_SETTINGS)}
+    """The search for the dense network: with the same budget, of all settings but OIALR's own."""
+    searched = {key: spec for key, spec in experiment.search.items() if not key.startswith("oialr.")}
     starts = [{key: value for key, value in start.items() if key in searched} for start in experiment.start_from]
     unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
     of_search = {"search": searched, "start_from": unique, "dense_baseline": False, "constraints": {}}
@@ -143,18 +141,21 @@ class Runner:
     data_dir: Path | None
 
     def measure(self, method: str) -> Measured:
-        """Train a row's network once per seed, after searching its settings where it is tuned.
+        """Train a row's network once per seed, after searching its settings where it is tuned and there are some.
 
         Raises:
             Interrupted: before the end.
         """
         experiment, searched = self.comparison.experiment, None
-        if method == "tuned":
-            searched, experiment = self._tune("search-oialr", for_oialr(experiment))
-        elif method == "dense, tuned":
-            searched, experiment = self._tune("search-dense", for_dense(experiment))
-        elif method == "dense":
-            experiment = experiment.with_settings({"method": "dense"})
+        of_oialr, of_dense = for_oialr(experiment), for_dense(experiment)
+        if method == "tuned" and of_oialr.search:
+            searched, experiment = self._tune("search-oialr", of_oialr)
+        elif method == "dense, tuned" and of_dense.search:
+            searched, experiment = self._tune("search-dense", of_dense)
+        elif method in ("dense", "dense, tuned"):
+            method, experiment = "dense", experiment.with_settings({"method": "dense"})
+        else:
+            method = "untuned"
         folder = method.replace(", ", "-")
         tested = self._run(f"{folder}-test", repeated(experiment, self.seeds), f"{__name__}:on_test_split")
         again = None

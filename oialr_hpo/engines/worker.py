@@ -89,7 +89,7 @@ class Worker:
 
     def start(self, ticket: Ticket, settings: dict[str, Value]) -> None:
         """Begin a trial with these searched settings."""
-        experiment = self.search.experiment.with_settings(settings)
+        experiment = self.search.experiment.trial(settings)
         if ticket.role is Role.DENSE:
             experiment = experiment.with_settings({"method": "dense"})
         self.trial = Trial(

@@ -19,8 +19,7 @@ from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint, save_weights
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.schedule import make_schedule, steps
-
-SIZES = ("total_percent", "trainable_percent", "ranks")
+from oialr_hpo.training.sizes import SIZES, count, sizes
 
 
 class Diverged(ArithmeticError):
@@ -35,16 +34,17 @@ def train(
     checkpoint: Path | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 (immutable)
     weights: Path | None = None,
+    dense: int | None = None,
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
     A record holds epoch, step (optimizer steps so far), lr, train_loss, the task's validation metrics where it
-    validates, total_percent and trainable_percent (of the dense model's parameters), ranks (per low-rank layer; the
-    first record also full_ranks, of those to come), seconds (so far), device and data_wait (share of the epoch
-    spent waiting for batches). A task that was built for the test
-    split is tested once, after the last epoch; those metrics are added to the last record. Where weights are
-    tracked, a record holds track_share (of the epoch's time) and, once there is something to compare with,
-    stability and similarity per layer.
+    validates, parameters (frozen ones too), trainable_parameters, total_percent and trainable_percent (the same, of
+    `dense` parameters; by default those of the task's network before it is converted), ranks (per low-rank layer; the
+    first record also full_ranks, of those to come), seconds (so far), device and data_wait (share of the epoch spent
+    waiting for batches). A task that was built for the test split is tested once, after the last epoch; those metrics
+    are added to the last record. Where weights are tracked, a record holds track_share (of the epoch's time) and, once
+    there is something to compare with, stability and similarity per layer.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -61,6 +61,7 @@ def train(
     """
     torch.manual_seed(seed)
     model = task.build_model().to(device)
+    dense = dense or count(model.parameters())
     first_replica = replicas.rank == 0
     trained = replicas.wrap(model, device)
     if not first_replica:
@@ -113,8 +114,7 @@ def train(
             "step": step,
             "lr": optimizer.param_groups[0]["lr"],
             "train_loss": train_loss,
-            "total_percent": oialr.total_percent if oialr else 100.0,
-            "trainable_percent": oialr.trainable_percent if oialr else 100.0,
+            **sizes(model, dense),
             "ranks": dict(oialr.ranks) if oialr else {},
             "device": devices.name(device),
             "data_wait": waited / (time.perf_counter() - epoch_started),
@@ -129,7 +129,7 @@ def train(
             if reached < best:
                 best, best_epoch = reached, epoch
                 if task.split == "test" and experiment.score.epoch == "best":
-                    kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in SIZES}
+                    kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in (*SIZES, "ranks")}
         patience = experiment.training.patience if task.validates else None
         last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test" and first_replica:

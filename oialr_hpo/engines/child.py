@@ -1,8 +1,9 @@
 """The process that trains: `python -m oialr_hpo.engines.child FD`.
 
-It says ("ready",), then takes jobs from its parent over the pipe FD, one after another, and never sees MPI. It answers
-every job with one ("epoch", record) per record, each of which the parent answers with a `Verdict`, and one
-("end", outcome, reason, fit), where `fit` tells whether this process can take another job.
+It says ["ready"], then takes jobs from its parent over the socket FD, one after another, and never sees MPI. It answers
+every job with one ["epoch", record] per record, each of which the parent answers with a `Verdict`, and one
+["end", outcome, reason, fit], where `fit` tells whether this process can take another job. Records are plain numbers
+and reasons one line, whatever the trial's code yields or raises.
 """
 
 import gc
@@ -12,13 +13,17 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import closing, suppress
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from multiprocessing.connection import Connection
 from typing import Any
 
+from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.faults import Outcome, explain
+from oialr_hpo.record import plain
 from oialr_hpo.tasks import resolve
 
 
@@ -28,15 +33,6 @@ class Verdict(Enum):
     GO_ON = "go on"
     PRUNE = "prune"
     INTERRUPT = "interrupt"
-
-
-class Outcome(Enum):
-    """How a job ended, as the child knows it."""
-
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    OUT_OF_MEMORY = "out of memory"
 
 
 LEAK_BYTES = 2**30
@@ -61,59 +57,91 @@ def main() -> None:
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a trial stops
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    connection.send(("ready",))
+    channel = ChildEnd(int(sys.argv[1]))
+    channel.send("ready")
     held = 0  # after the first job: later ones have what it loaded in common
     while True:
         try:
-            job = connection.recv()
-        except EOFError:
+            job = channel.receive()
+        except Gone:
             return
-        outcome, reason = _run(job, connection)
+        outcome, reason = _run(job, channel)
         leaked = held and _memory() - held > LEAK_BYTES
         if leaked:
             _free()
             leaked = _memory() - held > LEAK_BYTES
-        fit = outcome is not Outcome.OUT_OF_MEMORY and not _accelerator_failed(reason) and not leaked
-        connection.send(("end", outcome, reason, fit))
+        sound = outcome not in (Outcome.OUT_OF_MEMORY, Outcome.FAULT) and not _accelerator_failed(reason)
+        channel.send("end", outcome.value, reason, bool(sound and not leaked and _can_print()))
         _free()
         held = held or _memory()
 
 
-def _run(job: Job, connection: "Connection[Any, Any]") -> tuple[Outcome, str | None]:
+def _run(job: Job, channel: ChildEnd) -> tuple[Outcome, str | None]:
     """The outcome, and the reason of a failure."""
     try:
-        objective = resolve(job.objective)
-        with closing(objective(Experiment.model_validate(job.experiment), **job.arguments)) as records:
-            for record in records:
-                connection.send(("epoch", record))
-                verdict = connection.recv()
-                if verdict is Verdict.INTERRUPT:
-                    with suppress(StopIteration):
-                        records.send(verdict)  # the training loop saves a checkpoint
-                if verdict is not Verdict.GO_ON:
-                    return Outcome.STOPPED, None
-    except (EOFError, BrokenPipeError):  # the parent is gone
+        with _undone():
+            objective = resolve(job.objective)
+            records = objective(Experiment.model_validate(job.experiment), **job.arguments)
+            with _closed(records):
+                for record in records:
+                    channel.send("epoch", plain(record))
+                    verdict = channel.receive()
+                    if verdict is Verdict.INTERRUPT and isinstance(records, Generator):
+                        with suppress(StopIteration):
+                            records.send(verdict)  # the training loop saves a checkpoint
+                    if verdict is not Verdict.GO_ON:
+                        return Outcome.STOPPED, None
+    except Gone:
         os._exit(1)
     except BaseException as error:  # whatever a trial does, SystemExit included, is the trial's own failure
-        traceback.print_exc()
-        message = " ".join(str(error).split())
-        outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
-        return outcome, f"{type(error).__name__}: {message}" if message else type(error).__name__
+        with suppress(BaseException):
+            traceback.print_exc()
+        return explain(error)
     return Outcome.FINISHED, None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+@contextmanager
+def _undone() -> Iterator[None]:
+    """What a trial's code changes in its process for good, and the next trial would not expect, is put back."""
+    directory = os.getcwd()
+    streams = sys.stdout, sys.stderr
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.chdir(directory)
+
+
+@contextmanager
+def _closed(records: object) -> Iterator[None]:
+    """Closes a generator afterwards."""
+    try:
+        yield
+    finally:
+        if isinstance(records, Generator):
+            records.close()
+
+
+def _can_print() -> bool:
+    """Whether a trial left the standard streams usable."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def _free() -> None:
-    """Give back what the last trial held, on the GPU too."""
+    """Give back what the last trial held, on the GPU too; one that has failed gives nothing back."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    with suppress(RuntimeError):
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _memory() -> int:

@@ -1,19 +1,24 @@
 """The process that trains, seen from the process that gives it jobs."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
-from oialr_hpo.engines.child import Job, Outcome, Verdict
+from oialr_hpo import faults
+from oialr_hpo.engines.channel import Gone, pair
+from oialr_hpo.engines.child import Job, Verdict
+from oialr_hpo.faults import Fault, Outcome
+from oialr_hpo.mistake import reason
 
 # What an MPI launcher leaves in the environment; a child that inherits it could take itself for a rank.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "MPIR_", "HYDRA_", "HYDI_")
+ENDING_SECONDS = 5.0
+"""What a process that gets no more jobs has to end by itself."""
+DYING_SECONDS = 2.0
+"""The same for one that has closed its connection."""
 
 
 class TrainingProcess:
@@ -30,35 +35,49 @@ class TrainingProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._spawn()
 
+    @property
+    def connection(self) -> socket.socket:
+        """Readable when the child has news."""
+        return self._channel.socket
+
     def wait_until_ready(self) -> None:
-        """Wait for the child to be up."""
-        with suppress(EOFError, ConnectionResetError):  # its death is the first job's failure
-            self.connection.recv()
+        """Wait for the child to be up; its death is the first job's failure."""
+        while self._child is not None and self._child.poll() is None and self.receive(timeout=1.0) is None:
+            pass
 
     def submit(self, job: Job) -> None:
-        """Give it a job; `receive` tells how that goes."""
+        """Give it a job; `receive` tells how that goes.
+
+        Raises:
+            Fault: a new process was needed and could not be started.
+        """
         if self._child is None or self._child.poll() is not None:
             self._spawn()
-        with suppress(BrokenPipeError):
-            self.connection.send(job)
+        self._channel.send(job)
 
     def receive(self, timeout: float) -> tuple[Any, ...] | None:
-        """The child's next message, see `oialr_hpo.engines.child`, or None after `timeout` seconds.
+        """The child's next message, or None after `timeout` seconds.
 
-        Its death is an ("end", Outcome.FAILED, reason, True).
+        Returns:
+            ("ready",), ("epoch", record) or ("end", outcome, reason, fit), see `oialr_hpo.engines.child`. Its death is
+            the end of its job, and so is anything else that it says.
         """
-        if not self.connection.poll(timeout):
-            return None
         try:
-            message: tuple[Any, ...] = self.connection.recv()
-            return message
-        except (EOFError, ConnectionResetError):
-            return "end", Outcome.FAILED, self._death(), True
+            message = self._channel.receive(timeout)
+            if message is None and self._child is not None and self._child.poll() is not None:
+                message = self._channel.receive(0)  # what it said last; its own children may keep the socket open
+                if message is None:
+                    raise Gone
+            return _checked(message)
+        except Gone:
+            return "end", *self._death(), True
+        except ValueError:
+            self.kill()
+            return "end", Outcome.FAILED, "what its process sent to the search is no message", True
 
     def answer(self, verdict: Verdict) -> None:
         """Tell it what becomes of its job after an epoch."""
-        with suppress(BrokenPipeError):
-            self.connection.send(verdict)
+        self._channel.send(verdict)
 
     def kill(self) -> None:
         """End it at once, in the middle of its job or not."""
@@ -66,42 +85,72 @@ class TrainingProcess:
             self._child.kill()
             self._child.wait()
             self._child = None
-            self.connection.close()
+            self._channel.close()
 
     def close(self) -> None:
         """Let it end, and end it where it does not."""
         if self._child is not None:
-            self.connection.close()
-            try:
-                self._child.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            self._channel.close()
+            self._wait(ENDING_SECONDS)
             self._child = None
 
     def _spawn(self) -> None:
-        self.connection, child_end = Pipe()
         environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
         environment["OMP_NUM_THREADS"] = str(self._threads)
+        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # whatever a trial prints
         environment.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all installed packages
-        inherited = [child_end.fileno()] + ([self._listener.fileno()] if self._listener else [])
-        self._log.parent.mkdir(exist_ok=True)
-        with open(self._log, "ab") as output:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "oialr_hpo.engines.child", str(child_end.fileno())],
-                pass_fds=inherited,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        child_end.close()
+        try:
+            self._channel, child_end = pair()
+            inherited = [child_end.fileno()] + ([self._listener.fileno()] if self._listener else [])
+            self._log.parent.mkdir(exist_ok=True)
+            with child_end, open(self._log, "ab") as output:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "oialr_hpo.engines.child", str(child_end.fileno())],
+                    pass_fds=inherited,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+        except OSError as error:
+            where = f" with {self._log} for what it prints" if error.filename else ""
+            what = f"no training process can be started{where}: {reason(error)}"
+            raise Fault(f"{what}; mend that, --resume goes on") from None
 
-    def _death(self) -> str:
-        """How it died, in words."""
+    def _death(self) -> tuple[Outcome, str]:
+        """How it died."""
         assert self._child is not None
-        self.connection.close()
-        status = self._child.wait()
+        self._channel.close()
+        ended = self._wait(DYING_SECONDS)
+        status = self._child.returncode
         self._child = None
-        if status < 0:
-            return f"the training process was killed by {signal.Signals(-status).name}"
-        return f"the training process ended with exit status {status}"
+        return faults.death(status) if ended else (Outcome.FAILED, "the training process closed its connection")
+
+    def _wait(self, patience: float) -> bool:
+        """Until it has ended; whether it did so by itself within so many seconds."""
+        assert self._child is not None
+        try:
+            self._child.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+            return False
+        return True
+
+
+def _checked(message: list[Any] | None) -> tuple[Any, ...] | None:
+    """A message that is one of the three.
+
+    Raises:
+        ValueError: it is not.
+    """
+    match message:
+        case None:
+            return None
+        case ["ready"]:
+            return ("ready",)
+        case ["epoch", dict() as record]:
+            return "epoch", record
+        case ["end", str() as outcome, str() | None as reason, bool() as fit]:
+            return "end", Outcome(outcome), reason, fit
+    raise ValueError("no message of a training process")

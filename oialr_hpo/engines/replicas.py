@@ -11,9 +11,10 @@ import time
 
 from mpi4py import MPI
 
-from oialr_hpo.engines.child import Job, Outcome, Verdict
+from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
+from oialr_hpo.faults import Outcome
 from oialr_hpo.training.replica import Replica
 
 JOB, VERDICT, END, QUIT, FAILED, READY, STOP = range(1, 8)
@@ -98,7 +99,7 @@ def follow(group: MPI.Comm, process: TrainingProcess, local_index: int, threads:
         elif message and message[0] == "end":
             _, outcome, reason, fit = message
             busy = asking = False
-            if outcome in (Outcome.FAILED, Outcome.OUT_OF_MEMORY):
+            if outcome not in (Outcome.FINISHED, Outcome.STOPPED):
                 group.send((outcome, f"on rank {group.rank} of the trial: {reason}"), dest=0, tag=FAILED)
             if not fit:
                 process.kill()

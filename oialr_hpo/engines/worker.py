@@ -1,18 +1,19 @@
 """A worker: the child process that trains, seen from the process that assigns trials and writes them down."""
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from oialr_hpo.engines.child import Job, Outcome, Verdict
+from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, curve, due
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
+from oialr_hpo.faults import Outcome
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.scoring import judge, rate
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -20,6 +21,14 @@ from oialr_hpo.space import Value
 
 if TYPE_CHECKING:
     from oialr_hpo.engines.replicas import Followers
+
+
+FAILURES = {
+    Outcome.FAILED: State.FAILED,
+    Outcome.OUT_OF_MEMORY: State.OUT_OF_MEMORY,
+    Outcome.FAULT: State.INTERRUPTED,
+}
+"""What a trial becomes whose job did not come to its end."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Worker:
         self._process = TrainingProcess(self.threads, self.search.run.output(self.index), listener)
 
     @property
-    def connection(self) -> "Connection[Any, Any]":
+    def connection(self) -> socket.socket:
         """Readable when the process has news."""
         return self._process.connection
 
@@ -172,7 +181,7 @@ class Worker:
 
     def _finish(self, outcome: Outcome, reason: str | None, fit: bool) -> Trial:
         assert self.trial is not None
-        if outcome in (Outcome.FAILED, Outcome.OUT_OF_MEMORY):
+        if outcome in FAILURES:
             return self._fail(outcome, reason, fit)
         if not fit:
             self._process.kill()
@@ -185,11 +194,10 @@ class Worker:
         return self._end(State.PRUNED, None)
 
     def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:
-        """End a trial that failed; where others train it too, no process is fit for another one."""
+        """End a trial that did not come to its end; where others train it too, no process is fit for another one."""
         if not fit or self.followers:
             self._process.kill()
-        state = State.OUT_OF_MEMORY if outcome is Outcome.OUT_OF_MEMORY else State.FAILED
-        return self._end(state, reason, orderly=False)
+        return self._end(FAILURES[outcome], reason, orderly=False)
 
     def _end(self, state: State, reason: str | None, orderly: bool = True) -> Trial:
         assert self.trial is not None

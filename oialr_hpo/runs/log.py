@@ -58,9 +58,7 @@ class TrialLog:
         self._file.close()
 
     def _write(self, content: Mapping[str, Any], durable: bool) -> None:
-        line = (
-            json.dumps(_finite(dict(content) | {"time": time.time()}), default=_plain, allow_nan=False).encode() + b"\n"
-        )
+        line = json.dumps(_finite(dict(content) | {"time": time.time()}), allow_nan=False).encode() + b"\n"
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -86,11 +84,6 @@ def _finite(value: Any) -> Any:
     """NaN and infinities, which JSON lacks, as null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """NumPy and torch scalars as plain numbers."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{value!r} cannot be written as JSON")

@@ -13,6 +13,7 @@ from torch import nn
 from oialr_hpo.experiment import Experiment, Training
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
+from oialr_hpo.record import metrics
 from oialr_hpo.runs.scoring import goals
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
@@ -191,7 +192,7 @@ def make_tracker(experiment: Experiment, model: nn.Module, oialr: OIALR | None) 
     return Tracker(model, [layer.name for layer in layers if not layer.reason], lag=experiment.training.track)
 
 
-def _evaluate(task: Task, model: nn.Module, split: Split, device: torch.device, precision: str) -> dict[str, float]:
+def _evaluate(task: Task, model: nn.Module, split: Split, device: torch.device, precision: str) -> dict[str, Any]:
     model.eval()
     with torch.no_grad(), devices.autocast(device, precision):
-        return task.evaluate(model, split)
+        return metrics(task.evaluate(model, split))

@@ -10,18 +10,14 @@ import logging
 import os
 import tempfile
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oialr_hpo.tasks import DataError
 from oialr_hpo.tasks.images import cache_directory
-
-Part = Literal["train", "validation", "test"]
-Times = NDArray[np.datetime64]
+from oialr_hpo.tasks.series import Series, Times
 
 ETT_URL = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
 ETT_MD5 = {
@@ -35,56 +31,6 @@ MONTH = 30 * 24  # hours
 DOWNLOAD_SECONDS = 60
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Series:
-    """One multivariate series.
-
-    Attributes:
-        values: (rows, channels) float64, in the units of the source.
-        times: (rows,) datetime64.
-        freq: sampling frequency, which decides the time features: "h", "t" (minutes) or "s".
-        rows: how many rows, from the first on, are for training, validation and testing; the rest is unused.
-    """
-
-    values: NDArray[np.float64]
-    times: Times
-    freq: str
-    rows: tuple[int, int, int]
-
-    def borders(self, part: Part, seq_len: int) -> tuple[int, int]:
-        """First and last (exclusive) row of a part; validation and testing look seq_len rows back."""
-        train, validation, test = self.rows
-        return {
-            "train": (0, train),
-            "validation": (train - seq_len, train + validation),
-            "test": (train + validation - seq_len, train + validation + test),
-        }[part]
-
-
-def time_features(times: Times, freq: str) -> NDArray[np.float64]:
-    """Calendar features in [-0.5, 0.5], finest first: (second, minute,) hour, week day, month day, year day.
-
-    Args:
-        times: (rows,) datetime64.
-        freq: "h" (4 features), "t" (5) or "s" (6).
-    """
-    seconds = times.astype("datetime64[s]").astype(np.int64)
-    days = times.astype("datetime64[D]")
-    week_day = (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-    month_day = (days - times.astype("datetime64[M]")).astype(np.int64)
-    year_day = (days - times.astype("datetime64[Y]")).astype(np.int64)
-    features = [
-        seconds % 60 / 59,
-        seconds // 60 % 60 / 59,
-        seconds // 3600 % 24 / 23,
-        week_day / 6,
-        month_day / 30,
-        year_day / 365,
-    ]
-    finest = {"s": 0, "t": 1, "h": 2}[freq]
-    return np.stack(features[finest:], axis=1) - 0.5
 
 
 def load_series(dataset: str, data_dir: Path | None = None) -> Series:
@@ -105,7 +51,7 @@ def load_series(dataset: str, data_dir: Path | None = None) -> Series:
     times, values = parse_ett(_official(path, dataset), path)
     freq, rows_per_hour = ("t", 4) if dataset.startswith("ETTm") else ("h", 1)
     month = MONTH * rows_per_hour
-    return Series(values, times, freq, (12 * month, 4 * month, 4 * month))
+    return Series(values, times, freq, (12 * month, 4 * month, 4 * month), ETT_COLUMNS)
 
 
 def find_series(dataset: str, data_dir: Path | None = None) -> dict[str, Path]:
@@ -202,4 +148,4 @@ def _electrocardiogram() -> Series:
     milliseconds = np.arange(len(values)) * 1000 // 45
     times = np.datetime64("1970-01-01T00:19:35", "ms") + milliseconds.astype("timedelta64[ms]")
     test = len(values) // 5
-    return Series(values, times, "s", (len(values) - 2 * test, test, test))
+    return Series(values, times, "s", (len(values) - 2 * test, test, test), ("MLII",))

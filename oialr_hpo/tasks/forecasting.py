@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.autoformer import Autoformer
-from oialr_hpo.tasks.ett import load_series
 from oialr_hpo.tasks.forecasting_settings import ForecastingSettings
+from oialr_hpo.tasks.series import Times, time_features
 from oialr_hpo.tasks.windows import Windows
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,7 +48,7 @@ class Forecasting:
         self.settings, self.split = settings, split
         self._batch_size, self._seed, self._device = batch_size, seed, device
         data = settings.data
-        self._series = load_series(data.dataset, data_dir)
+        self.series = settings.series(data_dir)
         self._windows: dict[str, Windows] = {}
         self._chosen = _evenly_spread(data.train_windows, len(self.windows("train")), "train")
         self._validated = _evenly_spread(data.validation_windows, len(self.windows("validation")), "validation")
@@ -58,7 +59,7 @@ class Forecasting:
         if part not in self._windows:
             data = self.settings.data
             self._windows[part] = Windows(
-                self._series,
+                self.series,
                 part,
                 seq_len=data.seq_len,
                 label_len=data.label_len,
@@ -68,7 +69,7 @@ class Forecasting:
         return self._windows[part]
 
     def build_model(self) -> Autoformer:
-        channels = self._series.values.shape[1]
+        channels = self.series.values.shape[1]
         data = self.settings.data
         return Autoformer(
             seq_len=data.seq_len,
@@ -77,7 +78,7 @@ class Forecasting:
             enc_in=channels,
             dec_in=channels,
             c_out=channels,
-            freq=self._series.freq,
+            freq=self.series.freq,
             **self.settings.model.model_dump(),
         )
 
@@ -92,17 +93,49 @@ class Forecasting:
         return F.mse_loss(*self._forecast(model, batch))
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """`mse` and `mae` over all windows of a split; `loss` is the mse."""
+        """`mse` and `mae` over all windows of a split, on scaled data; `loss` is the mse; `mae_units` is the mean over
+        the columns of their mean absolute errors in the series' own units."""
         windows = self.windows(split)
         chosen = self._validated if split == "validation" else torch.arange(len(windows))
-        errors = []
+        errors, by_channel = [], []
         for index in chosen.to(self._device).split(EVALUATION_BATCH):
             forecast, target = self._forecast(model, windows[index])
             difference = forecast - target
             errors.append(torch.stack([difference.square().sum(), difference.abs().sum()]))
+            by_channel.append(difference.abs().sum(dim=(0, 1)))
         values = len(chosen) * target[0].numel()
         mse, mae = (torch.stack(errors).cpu().double().sum(dim=0) / values).tolist()
-        return {"loss": mse, "mse": mse, "mae": mae}
+        in_units = torch.stack(by_channel).cpu().double().sum(dim=0).numpy() * windows.scale
+        mae_units = float(in_units.sum() / values)
+        return {"loss": mse, "mse": mse, "mae": mae, "mae_units": mae_units}
+
+    @torch.no_grad()
+    def forecasts(self, model: nn.Module, split: Split) -> NDArray[np.float64]:
+        """What a network foresees in all windows of a split, (windows, pred_len, columns), in the series' own units.
+
+        Window w forecasts the rows first + w to first + w + pred_len - 1 of `series`, where first is that of the part:
+        `series.borders(split, 0)[0]`.
+        """
+        windows = self.windows(split)
+        model.eval()
+        parts = torch.arange(len(windows), device=self._device).split(EVALUATION_BATCH)
+        return np.concatenate([windows.in_units(self._forecast(model, windows[part])[0]) for part in parts])
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module) -> tuple[Times, NDArray[np.float64]]:
+        """What a network foresees after the last row of the series: times, and (pred_len, columns) in its own units."""
+        data, windows = self.settings.data, self.windows("train")
+        past = self.series.values[-data.seq_len :]
+        future = np.repeat(windows.mean[None], data.pred_len, axis=0)  # zeros for the network, and unused
+        values = windows.scaled(np.concatenate([past, future]))
+        times = np.concatenate([self.series.times[-data.seq_len :], self.series.following(data.pred_len)])
+        marks = time_features(times, self.series.freq).astype(np.float32)
+        end, start = data.seq_len, data.seq_len - data.label_len
+        known = [torch.from_numpy(array)[None].to(self._device) for array in (values, marks)]
+        model.eval()
+        batch = known[0][:, :end], known[1][:, :end], known[0][:, start:], known[1][:, start:]
+        forecast, _ = self._forecast(model, batch)
+        return times[end:], windows.in_units(forecast[0])
 
     def _forecast(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         past, past_mark, target, target_mark = batch

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from oialr_hpo.mistake import one_line, reason
 from oialr_hpo.tasks import DataError
 
 PARTS = ("train", "val")
@@ -120,8 +121,8 @@ def read_rgb(file: str) -> Image.Image:
         with Image.open(file) as image:
             return _rgb(image)
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{_named([file])} cannot be read ({reason[:80]}); replace or remove it") from None
+        why = one_line(reason(error), SHOWN_LENGTH)
+        raise DataError(f"{one_line(file, 2 * SHOWN_LENGTH)} cannot be read ({why}); replace or remove it") from None
 
 
 def _folders(directory: Path) -> tuple[dict[str, list[str]], list[str]]:
@@ -176,8 +177,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 def _named(names: Sequence[str]) -> str:
     """The first names, fit for one line."""
-    shown = [name if name.isprintable() else ascii(name) for name in names[:SHOWN]]
-    shown = [name if len(name) <= SHOWN_LENGTH else f"...{name[-SHOWN_LENGTH:]}" for name in shown]
+    shown = [one_line(name, SHOWN_LENGTH) for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 

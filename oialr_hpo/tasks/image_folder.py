@@ -135,7 +135,15 @@ class FolderImages(Dataset[Any]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(read_rgb(self.files[index])), self.labels[index]
+        try:
+            image = read_rgb(self.files[index])
+        except DataError as error:
+            raise Unreadable(str(error)) from None
+        return self.transform(image), self.labels[index]
+
+
+class Unreadable(Exception):
+    """What a process of a loader says of an image."""
 
 
 class Batches:
@@ -147,6 +155,5 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         try:
             yield from self._loader
-        except DataError as error:  # torch has put the traceback of its process before the message
-            message = str(error).strip().splitlines()[-1]
-            raise DataError(message.removeprefix(f"{DataError.__module__}.").removeprefix("DataError: ")) from None
+        except Unreadable as error:  # torch has put the traceback of its process before the message
+            raise DataError(str(error).strip().splitlines()[-1].rpartition(f"{Unreadable.__name__}: ")[2]) from None

@@ -9,8 +9,9 @@ import torch
 from oialr_hpo.experiment import load
 from oialr_hpo.objective import evaluate
 from oialr_hpo.tasks import DataError
-from oialr_hpo.tasks.ett import Series, load_series, parse_ett, time_features
+from oialr_hpo.tasks.ett import load_series, parse_ett
 from oialr_hpo.tasks.forecasting import Forecasting
+from oialr_hpo.tasks.series import Series, time_features
 from oialr_hpo.tasks.windows import Windows
 
 CPU = torch.device("cpu")

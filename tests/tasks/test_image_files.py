@@ -143,7 +143,7 @@ def dangling(root: Path) -> None:
         (lambda root: [file.rename(root / "val" / f"{file.parent.name}{file.name}") for file in root.glob("val/*/*")]
                       + [folder.rmdir() for folder in root.glob("val/?")], "no class directories but 6 images"),
         (lambda root: shutil.rmtree(root / "val"), "val holds no class directories; put CLASS"),
-        (lambda root: (root / "train" / "x\ny").mkdir(), r"no images in 'x\\ny'"),
+        (lambda root: (root / "train" / "x\ny").mkdir(), r"no images in x\\ny"),
     ],
 )  # fmt: skip
 def test_classes_that_do_not_fit_are_one_line(root: Path, change: Callable[[Path], Any], word: str) -> None:
@@ -217,7 +217,7 @@ def test_an_image_that_is_damaged_later_ends_the_training_with_its_name(root: Pa
     for file in root.glob("*/*/1.png"):
         file.write_bytes(file.read_bytes()[:40])
     for read in (lambda: images.evaluate(Colour(), "test"), lambda: list(images.train_batches(1))):
-        with pytest.raises(DataError, match=r"^[^\n]*/1.png cannot be read \([^\n]*\); replace or remove it$"):
+        with pytest.raises(DataError, match=r"^/[^\n]*1.png cannot be read \([^\n]*\); replace or remove it$"):
             read()
 
 
@@ -281,7 +281,7 @@ def test_pixels_keep_their_range_and_place(
 def test_larger_than_pillow_opens_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (100, 100)).save(path := tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match=r"large.png cannot be read \(Image size \(10000 pixels\) exceeds limit"):
+    with pytest.raises(DataError, match=r"large.png cannot be read \(Image size \(10000 pixels\) exceeds l"):
         read_rgb(str(path))
 
 

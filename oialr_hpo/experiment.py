@@ -1,5 +1,6 @@
 """An experiment file: YAML <-> typed, checked settings, with one clear line per mistake."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oialr_hpo import score as scores
 from oialr_hpo import tasks
+from oialr_hpo.files import check_file
 from oialr_hpo.mistake import Mistake, hint
 from oialr_hpo.score import Bound, Score
 from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
@@ -113,6 +115,18 @@ class EarlyStopping(Settings):
     minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
 
 
+class Evidence(BaseModel):
+    """What `train` reads of where exported settings come from."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    score: float | None = None
+    trial: int | None = None
+    seed: int | None = None
+    threads: int | None = Field(None, ge=1)
+    untuned: dict[str, Any] = {}
+
+
 OF_THE_SEARCH = (
     *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
     *("trials", "time_limit", "at_time_limit", "trial_timeout"),
@@ -209,11 +223,13 @@ def find(name: str) -> Path:
     Raises:
         ExperimentError: there is none; the message offers the nearest name.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise ExperimentError(f"{name}: no such file")
+    if name.endswith((".yaml", ".yml")):
+        try:
+            path = Path(name).expanduser()
+            check_file(path)
+        except (Mistake, RuntimeError) as error:
+            raise ExperimentError(str(error)) from None
+        return path
     directory = shipped()
     known = {file.relative_to(directory).with_suffix("").as_posix(): file for file in directory.rglob("*.yaml")}
     if name in known:
@@ -258,16 +274,31 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a file, laid over that of the file beside it that it `extends`."""
-    content = parse_yaml(path.read_text(encoding="utf-8"), path.name)
+    return _read(path, ())
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The content of a file which those `above` extend, the first by the second and so on."""
+    from oialr_hpo import strict_yaml
+
+    try:
+        content = strict_yaml.read(path)
+    except Mistake as error:
+        raise ExperimentError(str(error)) from None
     if not isinstance(content, dict):
         raise ExperimentError(f"{path.name}: an experiment is a mapping with a task, data, model and training section")
     extended = content.pop("extends", None)
     if extended is None:
         return content
     beside = path.parent / str(extended)
-    if not beside.is_file() or beside.resolve() == path.resolve():
+    chain = (*above, path.resolve())
+    if not isinstance(extended, str) or not beside.is_file():
         raise ExperimentError(f"{path.name}: extends: no other file {extended} beside it")
-    below = read(beside)
+    if beside.resolve() in chain or len(chain) > strict_yaml.DEEPEST:
+        names = " extends ".join(file.name for file in (*chain, beside.resolve()))
+        why = "the files extend each other" if beside.resolve() in chain else "so many files cannot extend each other"
+        raise ExperimentError(f"{path.name}: extends: {why}: {names}; take one of these lines out")
+    below = _read(beside, chain)
     scores.redirect(below, flatten({"score": content.get("score")}))
     return _overlay(below, content)
 
@@ -310,9 +341,9 @@ def parse_yaml(text: str, where: str) -> Any:
     from oialr_hpo import strict_yaml  # here: of all ranks of a search only the first one reads files
 
     try:
-        return strict_yaml.load(text)
-    except strict_yaml.Error as error:
-        raise ExperimentError(f"{where}:{error.line}: {error}" if error.line else f"{where}: {error}") from None
+        return strict_yaml.load(text, where)
+    except Mistake as error:
+        raise ExperimentError(str(error)) from None
 
 
 def _fix(content: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -347,11 +378,40 @@ def _mapping(content: dict[str, Any], section: str, where: str) -> dict[str, Any
     return found
 
 
-def _validate(content: dict[str, Any], where: str) -> Experiment:
+def recorded(content: Any, where: str) -> Experiment:
+    """The experiment that a run directory recorded, whose task need not be installed here.
+
+    Raises:
+        ExperimentError: the record is damaged.
+    """
+    experiment = _of_known_keys(content, where)
+    for key, spec in experiment.search.items():
+        _known(experiment, key, f"{where}: search")
+        try:
+            parse_parameter(spec)
+        except SpaceError as error:
+            raise ExperimentError(f"{where}: search.{key}: {error}") from None
+    return experiment
+
+
+def _of_known_keys(content: Any, where: str) -> Experiment:
+    if not isinstance(content, dict):
+        raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")
     try:
-        experiment = Experiment.model_validate(content)
+        return Experiment.model_validate(content)
     except ValidationError as error:
         raise ExperimentError(f"{where}: {_first_line(error, Experiment)}") from None
+
+
+def _validate(content: dict[str, Any], where: str) -> Experiment:
+    experiment = _of_known_keys(content, where)
+    for key, value in _values({key: value for key, value in content.items() if key != "evidence"}):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ExperimentError(f"{where}: {key}: {value} is no number to work with; give a finite one")
+    try:
+        Evidence.model_validate(experiment.evidence or {})
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: evidence.{_first_line(error, Evidence)}") from None
     try:
         settings = tasks.load_settings(experiment.task)
     except LookupError as error:
@@ -361,6 +421,18 @@ def _validate(content: dict[str, Any], where: str) -> Experiment:
     except ValidationError as error:
         raise ExperimentError(f"{where}: {_first_line(error, settings)}") from None
     return experiment.model_copy(update=resolved.model_dump())
+
+
+def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """All values of nested mappings and lists, by dotted key."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _values(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _values(value, f"{key}[{number}]")
+    else:
+        yield key, content
 
 
 def _check_search(experiment: Experiment, where: str) -> None:
@@ -453,7 +525,8 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     key, message = ".".join(path), first["msg"]
     if first["type"] == "extra_forbidden":
         known = list(_fields(model, path[:-1]))
-        return f"{key}: unknown key;{hint(path[-1], known)} known: {', '.join(known)}"
+        listed = f"known: {', '.join(known)}" if known else f"{'.'.join(path[:-1])} has no settings"
+        return f"{key}: unknown key;{hint(path[-1], known)} {listed}"
     if first["type"] == "value_error":
         return f"{key}: {first['ctx']['error']}"
     if first["type"] == "missing":

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, path, positive
 from oialr_hpo.experiment import OF_THE_SEARCH
 from oialr_hpo.runs.directory import RunDirectory
@@ -53,7 +52,7 @@ def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
     tuned = experiment.trial(trial.settings).fixed()
     tuned = tuned.model_copy(update={"seed": trial.seed, "evidence": _evidence(run, trial)})
     content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
-    write_whole(path, f"{_heading(run, trial, path)}\n{yaml.safe_dump(content, sort_keys=False)}")
+    write_whole(path, f"{_heading(run, trial, path)}\n{strict_yaml.dump(content)}")
     return path
 
 
@@ -71,7 +70,7 @@ def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
         "searched": list(trial.settings),
         "untuned": {key: experiment.value(key) for key in experiment.search},
         "command": environment["command"],
-        "commit": environment["commit"],
+        "commit": environment.get("commit"),
         "packages": environment["packages"],
     }
 
@@ -91,7 +90,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
         figures,
         f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
         f"{trial.threads} CPU thread(s), {trial.seconds:.1f} s",
-        f"commit {environment['commit']}; python {environment['python']}, {packages}",
+        f"commit {environment.get('commit')}; python {environment['python']}, {packages}",
         f"found by: {environment['command']}",
         "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),
     ]

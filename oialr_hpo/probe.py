@@ -25,9 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from oialr_hpo import experiment as experiments
+from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.mistake import Mistake, reason
@@ -384,9 +383,7 @@ def document(experiment: Experiment, observation: Observation, changes: Sequence
         *layer_table(observation).splitlines(),
     ]
     lines = [f"# {line}".rstrip() for line in heading]
-    content = yaml.safe_dump(
-        narrowed(experiment, observation, changes).dump(), sort_keys=False, default_flow_style=None, width=120
-    )
+    content = strict_yaml.dump(narrowed(experiment, observation, changes).dump(), default_flow_style=None, width=120)
     reasons = {change.key: change for change in changes}
     section = ""
     for line in content.splitlines():

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(INTERRUPTED)
     print(f"\n{report(trials, options.split)}")
     unchanged = options.method == "file" and not options.set and options.split == "validation"
-    if unchanged and evidence.get("seed") in seeds:
+    if unchanged and evidence.get("seed") in seeds and evidence.get("score") is not None:
         print(compare(trials[seeds.index(evidence["seed"])], evidence))
     if any(trial.score is None for trial in trials):
         raise SystemExit(1)
@@ -209,9 +209,9 @@ def compare(trial: Trial, evidence: dict[str, Any]) -> str:
     """Whether the trial of the search came out again."""
     before, after = evidence["score"], trial.score
     if before == after:
-        return f"the same score as trial {evidence['trial']} of the search: {after}"
+        return f"the same score as trial {evidence.get('trial', 'unknown')} of the search: {after}"
     condition = "identical only on the same kind of CPU and versions"
-    return f"score {after}, trial {evidence['trial']} of the search had {before}: {condition}"
+    return f"score {after}, trial {evidence.get('trial', 'unknown')} of the search had {before}: {condition}"
 
 
 if __name__ == "__main__":

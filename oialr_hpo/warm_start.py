@@ -1,5 +1,6 @@
 """Settings that worked elsewhere as the first trials of a search."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,12 @@ def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:
 
 def _read(source: Path) -> dict[str, Any]:
     """The settings of a YAML file by dotted key."""
-    if not source.is_file():
+    if not os.path.lexists(source):
         raise ExperimentError(f"--start-from {source}: no such file or run directory")
     try:
         return experiments.flatten(experiments.read(source))
-    except UnicodeDecodeError:
-        raise ExperimentError(f"--start-from {source}: not a YAML file, such as export writes") from None
+    except ExperimentError as error:
+        raise ExperimentError(f"--start-from {error}") from None
 
 
 def _best_of(source: Path) -> list[dict[str, Any]]:

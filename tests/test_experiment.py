@@ -68,6 +68,13 @@ def test_a_range_can_be_replaced() -> None:
         ("time_limit=soon", "time_limit: 'soon' is not a duration; write 90s, 30m, 4h or 1d"),
         ("training", "write KEY=VALUE"),
         ("training.epochs=[1", "--set training.epochs=[1"),
+        ("schedule.k_decay=.inf", "schedule.k_decay: inf is no number to work with"),
+        ("model.arguments.drop_rate=.nan", "model.arguments.drop_rate: nan is no number to work with"),
+        ("data.mean=[0.5, .inf]", "data.mean[1]: inf is no number to work with"),
+        ("schedule.lr=1e999", "schedule.lr: inf is no number to work with"),
+        ("evidence={threads: many}", "evidence.threads: input should be a valid integer, not 'many'"),
+        ("evidence={untuned: [1]}", "evidence.untuned: input should be a valid dictionary, not [1]"),
+        ("evidence=[1]", "evidence: input should be a valid dictionary, not [1]"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_remedy(change: str, message: str) -> None:
@@ -84,6 +91,18 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path) -> None:
     path.write_text("task: image_classification\n")
     with pytest.raises(ExperimentError, match=r"mine.yaml: data: missing; add it"):
         load(str(path))
+
+
+def test_settings_are_shared_by_yamls_merge_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: base.yaml\nsearch:\n  schedule.lr: &range {float: [1e-4, 1e-2], log: true}\n"
+        "  schedule.min_lr: {<<: *range, float: [1e-5, 1e-2]}\n"
+    )
+    (tmp_path / "base.yaml").write_text(shipped().joinpath("vit_digits.yaml").read_text())
+    search = load(str(path), ["start_from=[]"]).search
+    assert search["schedule.lr"] == {"float": [1e-4, 1e-2], "log": True}
+    assert search["schedule.min_lr"] == {"float": [1e-5, 1e-2], "log": True}
 
 
 def test_bad_input_ends_with_status_2_and_writes_nothing(tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten
+from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten, recorded
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.files import RunDirectoryError, torn, write_whole
 from oialr_hpo.runs.log import TrialLog, read
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.runs.usage import Span, Usage
 from oialr_hpo.space import SpaceError
+
+UNKNOWN: dict[str, Any] = {"command": "unknown", "workers": 1, "python": "unknown", "packages": {}}
+"""What an environment says at least."""
 
 
 class RunDirectory:
@@ -35,7 +39,7 @@ class RunDirectory:
             RunDirectoryError: it holds a search and `resume` is false, its trials are not the experiment's, another
                 search is running there, or it cannot be written.
         """
-        import yaml  # here: of all ranks of a search only the first one writes these files
+        from oialr_hpo import strict_yaml  # here: of all ranks of a search only the first one writes these files
 
         run = cls(path)
         run.check_free(resume)
@@ -45,7 +49,7 @@ class RunDirectory:
             run._claim()
             (path / "trials").mkdir(parents=True, exist_ok=True)
             for name, content in {"experiment.yaml": experiment.dump(), "environment.yaml": dict(environment)}.items():
-                write_whole(path / name, yaml.safe_dump(content, sort_keys=False))
+                write_whole(path / name, strict_yaml.dump(content))
         except OSError as error:
             raise RunDirectoryError(f"{path} cannot be written: {error.strerror}; choose another --out") from None
         return run
@@ -79,11 +83,38 @@ class RunDirectory:
 
     @property
     def experiment(self) -> Experiment:
-        return Experiment.model_validate(self._yaml("experiment.yaml"))
+        """What was searched.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        try:
+            return recorded(self._yaml("experiment.yaml"), str(self.path / "experiment.yaml"))
+        except Mistake as error:
+            raise RunDirectoryError(f"{error}; restore the file, or choose another run directory") from None
 
     @property
     def environment(self) -> dict[str, Any]:
-        return self._yaml("environment.yaml")
+        """Where and with what; what is not noted there is unknown.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        file = self.path / "environment.yaml"
+        if not file.exists():
+            return dict(UNKNOWN)
+        try:
+            noted = self._yaml(file.name)
+        except Mistake as error:
+            raise RunDirectoryError(f"{error}; restore the file, or remove it") from None
+        found = UNKNOWN | noted if isinstance(noted, dict) else {}
+        fits = {key: isinstance(found.get(key), type(value)) for key, value in UNKNOWN.items()}
+        fits["workers"] = fits["workers"] and found["workers"] > 0
+        fits["deadline"] = isinstance(found.get("deadline"), (int, float, type(None)))
+        if not all(fits.values()):
+            key = next(key for key, fit in fits.items() if not fit)
+            raise RunDirectoryError(f"{file}: damaged, as its {key} tells; restore the file, or remove it")
+        return found
 
     def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.
@@ -217,6 +248,6 @@ class RunDirectory:
             yield from read(file)
 
     def _yaml(self, name: str) -> Any:
-        import yaml
+        from oialr_hpo import strict_yaml
 
-        return yaml.safe_load((self.path / name).read_text(encoding="utf-8"))
+        return strict_yaml.read(self.path / name)

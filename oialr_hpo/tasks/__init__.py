@@ -25,17 +25,24 @@ class DataError(Mistake):
     """Data is missing or damaged; the message is one line that says where and what to do."""
 
 
-class TaskSettings(BaseModel):
-    """The sections `data` and `model` of an experiment file, as a task wants them.
+class Section(BaseModel):
+    """A section of an experiment file; this one has no settings."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TaskSettings(Section):
+    """The sections `data` and `model` of an experiment file, as a task wants them; without settings as they are.
 
     A task says here which of its metrics are better when smaller or larger, so that a search in the wrong direction is
     refused; one that it does not name may be searched in either.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     smaller_is_better: ClassVar[frozenset[str]] = frozenset()
     larger_is_better: ClassVar[frozenset[str]] = frozenset()
+
+    data: Section = Section()
+    model: Section = Section()
 
     def find_data(self, data_dir: Path | None) -> dict[str, Path]:
         """The files of the data by their names below a data directory: what a copy on a local disk needs.

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from oialr_hpo.mistake import hint
-from oialr_hpo.tasks import DataError, TaskSettings
+from oialr_hpo.tasks import DataError, Section, TaskSettings
 from oialr_hpo.tasks.csv_series import find_file, is_file, load_csv
 from oialr_hpo.tasks.ett import ETT_MD5, find_series, load_series
 from oialr_hpo.tasks.series import Part, Series
@@ -15,11 +15,7 @@ DATASETS = (*ETT_MD5, "ecg")
 OF_OWN_FILES = ("date_column", "columns", "validation_share", "test_share")
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SeriesData(Settings):
+class SeriesData(Section):
     """The series and its windows, in steps."""
 
     dataset: str = Field(description="ETTh1, ETTh2, ETTm1, ETTm2, ecg, or a .csv file in the data directory")
@@ -58,7 +54,7 @@ class SeriesData(Settings):
         return self
 
 
-class AutoformerModel(Settings):
+class AutoformerModel(Section):
     """Autoformer's size; the defaults are the published ones."""
 
     d_model: int = Field(512, ge=1)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from oialr_hpo.tasks import DataError, TaskSettings
+from oialr_hpo.tasks import DataError, Section, TaskSettings
 from oialr_hpo.tasks.image_files import PARTS, ImageTree, check_readable, find_tree
 from oialr_hpo.tasks.images import find_images, load_images
 from oialr_hpo.tasks.network_names import check_network_name
@@ -18,11 +18,7 @@ TIMMS_REAL_LABELS = 50_000
 log = logging.getLogger(__name__)
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ImageData(Settings):
+class ImageData(Section):
     """Images, the split that selects, and the augmentation of the training images."""
 
     dataset: str
@@ -38,7 +34,7 @@ class ImageData(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class FolderData(Settings):
+class FolderData(Section):
     """Images in folders, DATA_DIR/DATASET/train/CLASS/* and .../val/CLASS/*, augmented by timm's own loader."""
 
     dataset: str = Field("imagenet", description="directory below the data directory, or . for that itself")
@@ -60,7 +56,7 @@ class FolderData(Settings):
     workers: int = Field(4, ge=1, description="processes that decode images")
 
 
-class Network(Settings):
+class Network(Section):
     """A network and its arguments, see `oialr_hpo.tasks.networks.build_network`."""
 
     name: str

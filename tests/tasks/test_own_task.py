@@ -8,6 +8,8 @@ from oialr_hpo import search, train
 from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.export import export
 from oialr_hpo.runs.trial import State
+from oialr_hpo.tasks import TaskSettings
+from tests.character_model import CharacterModel
 
 EXPERIMENT = """
 task: tests.character_model:CharacterModel
@@ -52,3 +54,22 @@ def test_its_metrics_have_the_direction_that_it_says(tmp_path: Path) -> None:
     path.write_text(EXPERIMENT.replace("minimize: bits", "maximize: bits"))
     with pytest.raises(ExperimentError, match="is better when smaller; write score: {minimize: bits_per_character}"):
         load(str(path))
+
+
+class WithoutSettings(CharacterModel):
+    """The obvious choice for a task that has none."""
+
+    Settings = TaskSettings
+
+
+def test_a_task_without_settings_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(
+        EXPERIMENT.replace("tests.character_model:CharacterModel", f"{__name__}:WithoutSettings")
+        .replace("{context: 8, windows: 2048}", "{}")
+        .replace("model: {width: 64}", "model: {}")
+        .replace("  model.width: {choices: [32, 64]}\n", "")
+    )
+    assert load(str(path)).data == {} == load(str(path)).model
+    with pytest.raises(ExperimentError, match="data.context: unknown key; data has no settings"):
+        load(str(path), ["data.context=8"])

@@ -1,0 +1,73 @@
+"""Files that the user names: there, readable, and writable before the work that fills them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from oialr_hpo.mistake import Mistake, hint, reason
+
+MOST_BYTES = 4 * 2**20
+"""Of a text that is read whole."""
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file that could be read.
+
+    Raises:
+        Mistake: it is not there, a directory, or something else.
+    """
+    try:
+        if path.is_file():
+            return
+        if path.is_dir():
+            raise Mistake(f"{path}: a directory, where a file is expected")
+        if path.exists():
+            raise Mistake(f"{path}: no regular file; copy its content into one")
+        if path.is_symlink():
+            raise Mistake(f"{path}: a link to {os.readlink(path)}, which does not exist; mend the link")
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    except OSError as error:
+        raise unreadable(path, error) from None
+    raise Mistake(f"{path}: no such file;{hint(path.name, beside)}".rstrip(";"))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        Mistake: there is no such file, or it cannot be read, is too large or not UTF-8.
+    """
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if len(content) > MOST_BYTES:
+        raise Mistake(f"{path}: larger than {MOST_BYTES // 2**20} MiB; is this the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Mistake(f"{path}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save it as UTF-8") from None
+
+
+def unreadable(path: Path, error: OSError) -> Mistake:
+    return Mistake(f"{path}: cannot be read: {reason(error)}; mend that, or choose another")
+
+
+def check_writable(path: Path) -> None:
+    """See that a file can be written, before the work for it begins; its directory is made.
+
+    Raises:
+        Mistake: it cannot.
+    """
+    if path.is_dir():
+        raise Mistake(f"{path}: a directory; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=path.name[:200], suffix=".partial", dir=path.parent)
+        os.close(handle)
+        os.unlink(scratch)
+    except OSError as error:
+        raise Mistake(f"{path} cannot be written: {reason(error)}; choose another place") from None

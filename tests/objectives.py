@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
@@ -55,10 +54,12 @@ def hazards(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str
 
 
 def injected(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
-    """A third of the trials end badly; of twelve of these nine raise or yield no number, three lose their process."""
+    """A third of the trials end badly; most of these raise or yield no number, some lose their process, a few hang."""
     yield {"epoch": 1, "error": 0.5, "trainable_percent": 10.0}
     kind = seed // 3 % 12 if seed % 3 == 0 else None
-    if kind in (0, 1, 2):
+    if kind == 6 and seed % 108 < 36:
+        time.sleep(600)
+    if kind in (0, 1, 2, 6):
         raise ValueError("injected")
     if kind == 3:
         raise SystemExit(3)
@@ -66,8 +67,6 @@ def injected(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[st
         os._exit(7)
     if kind == 5:
         os.kill(os.getpid(), signal.SIGSEGV)
-    if kind == 6:
-        time.sleep(600)
     error = experiment.oialr.cutoff if kind is None else math.nan if kind < 10 else math.inf
     yield {"epoch": 2, "error": error, "trainable_percent": 10.0}
 
@@ -86,9 +85,18 @@ def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
         yield {"error": 0.5, "trainable_percent": 10.0}
 
 
-def steady(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
-    """The first ten epochs of `slow`."""
-    yield from islice(slow(experiment), 10)
+def naps(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """One epoch of two and a half seconds."""
+    time.sleep(2.5)
+    yield {"error": 0.5, "trainable_percent": 10.0}
+
+
+def held(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Two epochs, the second not before the file that the environment names is there."""
+    yield {"error": 0.5, "trainable_percent": 10.0}
+    while not os.path.exists(os.environ["RELEASE"]):
+        time.sleep(0.05)
+    yield {"error": 0.5, "trainable_percent": 10.0}
 
 
 def pids(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:

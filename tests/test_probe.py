@@ -117,7 +117,7 @@ def test_the_command_writes_a_search_that_runs(tmp_path: Path, capsys: pytest.Ca
     assert f"# made by: python -m oialr_hpo.probe vit_digits {' '.join(options)}" in text
     assert "# was [0.01, 0.6]: a cut keeps the utilized rank in 90% of the layers up to" in text
     before, after = load("vit_digits"), load(str(file))
-    assert after.search["oialr.cutoff"] != before.search["oialr.cutoff"]
+    assert after.search["oialr.cutoff"] != before.search["oialr.cutoff"]  # by cuts above 0.01; seeds: 0.11 to 0.29
     assert after.search["schedule.lr"] == before.search["schedule.lr"]
     found = search.run(str(file), changes=["trials=4"], out=tmp_path / "run", objective="tests.objectives:bowl")
     for trial in found.trials()[1:]:

@@ -35,16 +35,18 @@ def test_a_search_prints_a_line_per_trial_with_the_best_and_the_time_left(
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool) -> None:
-    out = tmp_path / "run"
+def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, release = tmp_path / "run", tmp_path / "release"
+    monkeypatch.setenv("RELEASE", str(release))
     code = (
         "from oialr_hpo import search; from pathlib import Path; import sys;"
         "search.run('vit_digits', changes=['trials=4', 'early_stopping.enabled=false'], out=Path(sys.argv[1]), jobs=2,"
-        " objective='tests.objectives:steady')"
+        " objective='tests.objectives:held')"
     )
     searching = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.DEVNULL)
     while not list(out.glob("trials/*")):
         assert searching.poll() is None
+        time.sleep(0.05)
     command = [sys.executable, "-m", "oialr_hpo.status", str(out), "--watch"]
     if terminal:
         ours, theirs = pty.openpty()
@@ -54,12 +56,15 @@ def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool) -> None
         try:
             while part := os.read(ours, 65536):
                 shown += part
+                if shown.count(b"\x1b[2J") > 2 and b"2 running" in shown:
+                    release.touch()
         except OSError:  # the other end is closed
             pass
         assert watching.wait() == 0
         printed = shown.decode()
-        assert printed.count("\x1b[2J") > 2 and "2 running" in printed and "running" in printed.split("\x1b[2J")[2]
+        assert printed.count("\x1b[2J") > 3 and any("running" in line.split()[:1] for line in printed.splitlines())
     else:
+        release.touch()
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert "\x1b" not in printed
         assert [line[:5] for line in printed.splitlines()[:4]] == [f"[{n}/4]" for n in range(1, 5)]

@@ -48,11 +48,12 @@ def command(out: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "oialr_hpo.search", "vit_digits", "--out", str(out), *changes, *options]
 
 
-def wait_for_epoch(out: Path) -> bool:
-    """Until some trial has reported an epoch."""
+def wait_for_epoch(out: Path, workers: int = 1) -> None:
+    """Until so many workers have written an epoch."""
     for _ in range(1200):
-        if any('"event": "epoch"' in file.read_text() for file in (out / "trials").glob("rank-*.jsonl")):
-            return True
+        files = (out / "trials").glob("rank-*.jsonl")
+        if sum('"event": "epoch"' in file.read_text() for file in files) >= workers:
+            return
         time.sleep(0.1)
     raise AssertionError("no epoch in two minutes")
 
@@ -64,7 +65,7 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
     out = tmp_path / "run"
     options = ["--trials", "2", "--jobs", "2"]
     searching = start(*command(out, *options, "--set", "training.epochs=400"))
-    wait_for_epoch(out)
+    wait_for_epoch(out, workers=2)
     searching.send_signal(number)
     _, errors = searching.communicate(timeout=120)
     assert searching.returncode == search.INTERRUPTED, errors
@@ -96,17 +97,12 @@ def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, start: Star
     searching = subprocess.Popen(
         [str(MPIRUN), "-n", "3", sys.executable, "-c", SCRIPT, str(out), objective, "", *changes]
     )
-    while not all(wait_for_epoch(out) and epochs_of(out, worker) for worker in range(3)):
-        time.sleep(0.1)
+    wait_for_epoch(out, workers=3)
     rank = running(out)[-1]
     os.kill(rank, number)
     searching.communicate(timeout=120)
     assert [trial.state for trial in RunDirectory.open(out).trials()] == [State.INTERRUPTED] * 3
     assert len(list((out / "checkpoints").iterdir())) == 3
-
-
-def epochs_of(out: Path, worker: int) -> int:
-    return sum(len(trial.epochs) for trial in RunDirectory.open(out).trials() if trial.worker == worker)
 
 
 def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
@@ -121,18 +117,17 @@ def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
 def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
     limits = ["trials=3", "time_limit=6s", "at_time_limit=interrupt"]
     trials = run(tmp_path, *limits, objective="tests.objectives:slow").trials()
-    assert {trial.state for trial in trials} == {State.INTERRUPTED}
-    assert all(len(trial.epochs) < 60 for trial in trials)
+    assert all(trial.state is State.INTERRUPTED and len(trial.epochs) < 60 for trial in trials)
     more = ["trials=3", "at_time_limit=interrupt"]
     again = run(tmp_path, *more, objective="tests.objectives:bowl", resume=True).trials()
     assert [trial.state for trial in again] == [State.COMPLETE] * 3
-    assert [trial.settings for trial in again[:2]] == [trial.settings for trial in trials[:2]]
+    assert [trial.settings for trial in again[: len(trials)]] == [trial.settings for trial in trials]
 
 
 def test_a_trial_that_hangs_is_ended_at_its_timeout(tmp_path: Path) -> None:
-    trials = run(tmp_path, "trials=4", "trial_timeout=4s", objective="tests.objectives:hangs").trials()
+    trials = run(tmp_path, "trials=4", "trial_timeout=8s", objective="tests.objectives:hangs").trials()
     assert [trial.state for trial in trials] == [State.FAILED, State.COMPLETE] * 2
-    assert trials[0].reason == "ran longer than trial_timeout, 4s"
+    assert trials[0].reason == "ran longer than trial_timeout, 8s"
 
 
 def test_out_of_memory_is_a_state_of_its_own(tmp_path: Path) -> None:
@@ -195,7 +190,7 @@ def test_children_end_with_their_parent(tmp_path: Path, start: Start) -> None:
     pids = {int(trial.epochs[0]["process"]) for trial in RunDirectory.open(out).trials() if trial.epochs}
     parent.kill()
     parent.wait()
-    for _ in range(100):
+    for _ in range(600):
         if not any(_alive(pid) for pid in pids):
             return
         time.sleep(0.1)

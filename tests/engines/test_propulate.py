@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -76,4 +77,5 @@ def test_islands_exchange_their_best_and_share_one_budget(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     trials = RunDirectory.open(tmp_path / "run").trials()
     assert [trial.state for trial in trials] == 60 * [State.COMPLETE]
-    assert min(trial.scores[0] for trial in trials[30:]) < min(trial.scores[0] for trial in trials[:10])
+    early, late = (median(trial.scores[0] for trial in part) for part in (trials[3:23], trials[40:]))
+    assert late < early  # without islands, over 16 seeds, at most 0.09 of it

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_a_search_runs_the_baseline_the_starts_and_then_better_proposals(tmp_pat
     assert [trial.settings for trial in trials[1:3]] == starts
     assert [trial.number for trial in trials] == list(range(40))
     assert all(trial.state is State.COMPLETE and len(trial.epochs) == 3 for trial in trials)
-    assert min(trial.score for trial in trials[20:]) < min(trial.score for trial in trials[2:10])  # type: ignore[type-var]
+    early, late = (median(trial.scores[0] for trial in part) for part in (trials[3:13], trials[20:]))
+    assert late < early  # over 16 seeds at most 0.44 of it
     assert len({trial.seed for trial in trials}) == 40
 
 
@@ -77,9 +79,9 @@ def test_a_search_in_which_everything_fails_alike_stops_early(tmp_path: Path) ->
 
 
 def test_no_trial_starts_after_the_time_limit(tmp_path: Path) -> None:
-    finished = run(tmp_path, "trials=100000", "time_limit=6s")
-    assert 0 < len(finished.trials()) < 100000
-    assert all(trial.finished for trial in finished.trials())
+    """Each worker's first trial outlasts the limit, so that there is no second one."""
+    trials = run(tmp_path, "trials=10", "time_limit=2s", objective="tests.objectives:naps").trials()
+    assert len(trials) <= 2 and all(trial.state is State.COMPLETE for trial in trials)
 
 
 def test_status_in_json_is_what_programs_expect(tmp_path: Path) -> None:

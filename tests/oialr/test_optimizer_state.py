@@ -196,3 +196,89 @@ def test_the_optimizer_holds_r_squared_numbers_per_layer():
         oialr.step()
     held = sum(v.numel() for s in optimizer.state.values() for v in s.values() if v.dim())
     assert held == 2 * oialr.ranks["0"] ** 2
+
+
+def every_optimizer() -> dict:
+    """All of torch and timm that train dense gradients on a CPU, and whose second order OIALR does not refuse."""
+    left_out = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}  # Muon takes matrices alone: test_optimizers.py
+    found = {
+        f"torch {name}": kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in left_out
+    }
+    needs_gpu = ("bnb", "fused")
+    for name in timm.optim.list_optimizers():
+        if name != "adahessian" and not name.startswith(needs_gpu):
+            found[f"timm {name}"] = lambda p, lr, name=name: timm.optim.create_optimizer_v2(p, name, lr=lr)
+    found["torch RMSprop centered"] = lambda p, lr: torch.optim.RMSprop(p, lr, momentum=0.9, centered=True)
+    found["torch Adam amsgrad"] = lambda p, lr: torch.optim.Adam(p, lr, amsgrad=True)
+    found["unknown names"] = UnknownNames
+    return found
+
+
+class UnknownNames(torch.optim.Adam):
+    """State in the shape of the weights under names of its own, as bitsandbytes has."""
+
+    def step(self, closure=None):
+        for state in self.state.values():
+            if "state2" in state:
+                state["exp_avg"], state["exp_avg_sq"] = state.pop("state1"), state.pop("state2")
+        super().step(closure)
+        for state in self.state.values():
+            state["state1"], state["state2"] = state.pop("exp_avg"), state.pop("exp_avg_sq")
+
+
+@pytest.mark.parametrize("delay", [3, 30])
+@pytest.mark.parametrize("name", every_optimizer())
+@pytest.mark.filterwarnings("ignore")
+def test_every_optimizer_stays_finite_and_goes_on_learning(name, delay, monkeypatch):
+    """The loss after the change-over stays below what it was at the start, as the dense training's does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 6))
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)  # Kron's
+    optimizer = every_optimizer()[name](model.parameters(), lr=1e-3)
+    oialr = OIALR(model, optimizer, delay=delay, frequency=4, cutoff=0.05, step_fraction=1)
+    losses = []
+    for _ in range(delay + 12):
+        x = torch.randn(64, 6)
+        loss = (model(x) - x.roll(1, 1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        oialr.step()
+        losses.append(loss.item())
+    assert oialr.ranks and all(torch.isfinite(p).all() for p in model.parameters())
+    assert max(losses[delay:]) < 1.3 * max(losses[:delay])
+
+
+@pytest.mark.parametrize("delay", [3, 20, 60])
+def test_centred_second_moments_stay_above_the_square_of_the_mean(delay):
+    model = network()
+    optimizer = torch.optim.RMSprop(model.parameters(), 1e-4, centered=True)
+    oialr = OIALR(model, optimizer, delay=delay, frequency=5, cutoff=0.1, step_fraction=1)
+    x = torch.randn(16, 2, 8)  # the same batch: gradients hardly vary, so that v is hardly above g * g
+    for _ in range(delay + 11):
+        optimizer.zero_grad()
+        (model(x) - x.flatten(1)[:, :10]).square().mean().backward()
+        optimizer.step()
+        oialr.step()
+        for p in oialr.model.parameters():
+            if p.requires_grad and p.dim() == 2:
+                state = optimizer.state[p]
+                assert (state["square_avg"] >= state["grad_avg"].square()).all()
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_state_of_unknown_names_starts_afresh_with_one_warning():
+    model = network()
+    optimizer = UnknownNames(model.parameters(), lr=1e-3)
+    oialr = OIALR(model, optimizer, delay=1, frequency=1, cutoff=0.5, step_fraction=1)
+    step(model, optimizer)
+    with pytest.warns(UserWarning) as caught:
+        oialr.step()
+        step(model, optimizer)
+        oialr.step()
+    assert [str(w.message) for w in caught] == [
+        "UnknownNames: 'state1' cannot follow a change of basis; the state of low-rank weights starts afresh"
+    ]
+    assert model[3].sigma not in optimizer.state and "state1" in optimizer.state[model[3].bias]

@@ -1,0 +1,93 @@
+"""Networks of Hugging Face: trained by its Trainer, saved and loaded by its own functions and by OIALR's."""
+
+import pytest
+import torch
+
+from oialr_hpo.oialr import OIALR, load_low_rank
+from oialr_hpo.oialr.layers import LowRank
+
+transformers = pytest.importorskip("transformers")
+load_file = pytest.importorskip("safetensors.torch").load_file
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50}
+CONFIGS = {
+    "bert": lambda: transformers.BertConfig(**SMALL, num_labels=3),
+    "llama": lambda: transformers.LlamaConfig(**SMALL, num_key_value_heads=2, num_labels=3, pad_token_id=0),
+    "vit": lambda: transformers.ViTConfig(
+        **{k: v for k, v in SMALL.items() if k != "vocab_size"}, image_size=16, patch_size=8, num_labels=3
+    ),
+}
+AUTO = {"vit": "AutoModelForImageClassification"}
+
+
+def build(name: str):
+    torch.manual_seed(0)
+    auto = getattr(transformers, AUTO.get(name, "AutoModelForSequenceClassification"))
+    return auto, auto.from_config(CONFIGS[name]())
+
+
+def batch(name: str, rows: int = 8) -> dict:
+    labels = torch.arange(rows) % 3
+    if name == "vit":
+        return {"pixel_values": torch.randn(rows, 3, 16, 16), "labels": labels}
+    return {"input_ids": torch.randint(1, 50, (rows, 6)), "labels": labels}
+
+
+def cut(name: str, cutoff: float):
+    _, model = build(name)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    oialr = OIALR(model, optimizer, delay=1, frequency=1, cutoff=cutoff, step_fraction=1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**batch(name)).loss.backward()
+        optimizer.step()
+        oialr.step()
+    return model.eval(), oialr
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("merged", [False, True])
+def test_what_save_pretrained_writes_is_loaded(tmp_path, name, merged):
+    """Low-rank or merged, `load_low_rank` gives a network made from the saved configuration the shapes of the file.
+
+    In the hub's format, the default, layers are renamed: what `load_low_rank` reads has the network's own names.
+    """
+    model, oialr = cut(name, 0.6)
+    if merged:
+        oialr.merge()
+    inputs = batch(name)
+    expected = model(**inputs).logits
+    model.save_pretrained(tmp_path, save_original_format=False)
+    loaded = build(name)[0].from_config(transformers.AutoConfig.from_pretrained(tmp_path))
+    load_low_rank(loaded, load_file(tmp_path / "model.safetensors"))
+    torch.testing.assert_close(loaded.eval()(**inputs).logits, expected)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_network_merged_into_dense_layers_comes_back_by_from_pretrained(tmp_path, name):
+    model, oialr = cut(name, 0.0)  # full rank: `merge` makes dense layers
+    oialr.merge()
+    inputs = batch(name)
+    model.save_pretrained(tmp_path)
+    loaded = build(name)[0].from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_inside_the_trainer(tmp_path):
+    pytest.importorskip("accelerate")
+    _, model = build("bert")
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    oialr = OIALR(model, optimizer, delay=3, frequency=2, cutoff=0.3, step_fraction=1)
+
+    class Step(transformers.TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            oialr.step()
+
+    rows = [{k: v[0] for k, v in batch("bert", 1).items()} for _ in range(64)]
+    arguments = transformers.TrainingArguments(
+        tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=8, use_cpu=True,
+        report_to=[], save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    transformers.Trainer(model, arguments, train_dataset=rows, optimizers=(optimizer, None), callbacks=[Step()]).train()
+    assert oialr.steps == 8 and oialr.updates == 3
+    assert all(module.sigma in optimizer.state for module in model.modules() if isinstance(module, LowRank))

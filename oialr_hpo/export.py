@@ -89,7 +89,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
         f"Trial {trial.number} of the search {run.path.name}: score {scores} on the validation split",
         figures,
         f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
-        f"{trial.threads} CPU thread(s), {trial.seconds:.1f} s",
+        f"{trial.threads} CPU thread(s), trained in {trial.seconds:.1f} s",
         f"commit {environment.get('commit')}; python {environment['python']}, {packages}",
         f"found by: {environment['command']}",
         "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),

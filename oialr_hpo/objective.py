@@ -1,6 +1,7 @@
 """One trial: settings -> training -> one record of metrics per epoch."""
 
 import json
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def evaluate(
     Yields:
         the records of `oialr_hpo.training.loop.train`, which says what sending to this generator does.
     """
+    began = time.perf_counter()
     import torch  # here, so that the processes which only propose settings never load torch
 
     from oialr_hpo.training import devices
@@ -52,7 +54,7 @@ def evaluate(
     task = build_task(experiment, seed=seed, device=device, data_dir=data_dir, split=split)
     dense = dense_parameters(experiment, data_dir)
     with joined(replica) as replicas:
-        yield from train(experiment, task, seed, device, checkpoint, replicas, weights, dense)
+        yield from train(experiment, task, seed, device, checkpoint, replicas, weights, dense, began)
 
 
 def dense_parameters(experiment: Experiment, data_dir: Path | None) -> int | None:

@@ -15,12 +15,12 @@ class Progress:
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
         self._total, self._workers, self._deadline = total, workers, deadline
         self._best = pareto_front(earlier)
-        self._durations = [trial.seconds for trial in earlier]
+        self._durations = [trial.elapsed for trial in earlier]
         self._started = time.time()
 
     def ended(self, trial: Trial) -> None:
         self._best = pareto_front([*self._best, trial])
-        self._durations += [trial.seconds] if trial.finished else []
+        self._durations += [trial.elapsed] if trial.finished else []
         done = len(self._durations)
         best_so_far = _best(self._best)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
@@ -61,7 +61,7 @@ def describe(trial: Trial) -> str:
         return f"{name} stopped early at epoch {epoch}, score {_scores(trial)} ({clock(trial.seconds)})"
     if trial.state is not State.COMPLETE:
         reason = f": {trial.reason}" if trial.reason else ""
-        return f"{name} {trial.state.value.replace('_', ' ')}{reason} after {clock(trial.seconds)}"
+        return f"{name} {trial.state.value.replace('_', ' ')}{reason} after {clock(trial.elapsed)}"
     infeasible = "" if trial.violation == 0 else ", breaks the constraints"
     share = f"trainable {trial.metrics['trainable_percent']:.1f} %, " if "trainable_percent" in trial.metrics else ""
     return f"{name} score {_scores(trial)} ({share}{clock(trial.seconds)}{infeasible})"

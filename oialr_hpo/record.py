@@ -15,8 +15,8 @@ TABLES = ("ranks", "full_ranks", "stability", "similarity")
 """Notes that hold a number per layer."""
 
 NOTES = (
-    *("epoch", "step", "lr", "train_loss", "total_percent", "trainable_percent"),
-    *("device", "data_wait", "track_share", "seconds", *TABLES),
+    *("epoch", "step", "lr", "train_loss", "parameters", "trainable_parameters", "total_percent", "trainable_percent"),
+    *("device", "data_wait", "track_share", "seconds", "setup_seconds", *TABLES),
 )
 """What the training loop says itself, and an objective may."""
 

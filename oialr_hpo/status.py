@@ -16,12 +16,18 @@ from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 
 # What the training loop notes beside the metrics.
-NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds")
+NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds", "setup_seconds")
+
+MEANING = (
+    "seconds: of training and evaluating; setup_seconds: before that, for imports, data and network. parameters: with "
+    "frozen ones; total_percent and trainable_percent: of the parameters of the dense network that the file describes."
+)
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("status", __doc__.split(": ")[1])
+    parser.epilog = MEANING
     parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--csv", action="store_true", help="one row per trial")
@@ -60,6 +66,8 @@ def _best(trial: Trial) -> dict[str, Any]:
         "scores": trial.scores,
         "settings": trial.settings,
         "metrics": trial.metrics,
+        "seconds": trial.seconds,
+        "setup_seconds": trial.setup_seconds,
     }
 
 
@@ -70,12 +78,12 @@ def write_csv(run: RunDirectory, file: TextIO) -> None:
     metrics = list(
         dict.fromkeys(name for trial in trials for name, value in trial.metrics.items() if _is_number(value))
     )
-    known = ["number", "role", "state", "reason", "worker", "seed", "started", "seconds", "violation"]
+    known = ["number", "role", "state", "reason", "worker", "seed", "started", "seconds", "setup_seconds", "violation"]
     writer = csv.writer(file)
     writer.writerow([*known, *scores, *experiment.search, *(f"metric:{name}" for name in metrics)])
     for trial in trials:
         row: list[Any] = [trial.number, trial.role.value, trial.state.value, trial.reason, trial.worker, trial.seed]
-        row += [trial.started, trial.seconds, trial.violation]
+        row += [trial.started, trial.seconds, trial.setup_seconds, trial.violation]
         row += trial.scores or [None] * len(scores)
         row += [trial.settings.get(key) for key in experiment.search]
         row += [trial.metrics.get(name) for name in metrics]
@@ -119,7 +127,7 @@ def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
     states = Counter(trial.state for trial in trials)
     counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state]) or "none started"
     used = "" if usage.utilization is None else f", {usage.utilization:.0%} of worker time spent training"
-    ended = [trial.seconds for trial in trials if trial.finished]
+    ended = [trial.elapsed for trial in trials if trial.finished]
     environment = run.environment
     until = environment["workers"], environment.get("deadline")
     left = time_left(ended, total, *until) if states[State.RUNNING] else None

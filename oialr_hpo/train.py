@@ -20,10 +20,11 @@ from oialr_hpo.progress import table
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.scoring import judge
+from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.search import environment
 from oialr_hpo.staging import stage
-from oialr_hpo.status import NOTES
+from oialr_hpo.status import MEANING, NOTES
 from oialr_hpo.tasks import Split
 
 PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
@@ -32,6 +33,7 @@ PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("train", __doc__.split(": ")[1])
+    parser.epilog = MEANING
     parser.add_argument("file", metavar="FILE", help="an exported .yaml, or any experiment by name or path")
     parser.add_argument("--seeds", type=natural, nargs="+", metavar="S", help="default: the file's own seed")
     parser.add_argument(
@@ -150,7 +152,7 @@ def train(
     trial = session.trial(seed, threads) if session else new_trial(0, seed, threads)
     if session and trial.finished:
         return trial
-    trial.state, trial.started = State.RUNNING, time.time()
+    trial.state, trial.started, watch = State.RUNNING, time.time(), Stopwatch()
     checkpoint = session.run.checkpoint(trial.number) if session else None
     if session:
         session.log.start(trial)
@@ -164,6 +166,7 @@ def train(
         weights=weights,
     )
     for record in records:
+        watch.tell(record)
         trial.add(record)
         numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
         shown = {name: value for name, value in numbers.items() if name not in NOTES or name in PRINTED}
@@ -178,7 +181,7 @@ def train(
                 break
     if trial.state is not State.INTERRUPTED:
         judge(trial, experiment, tested=split == "test")
-    trial.seconds += time.time() - trial.started
+    watch.stop(trial)
     if session:
         session.log.end(trial)
     if trial.finished and checkpoint:

@@ -152,3 +152,14 @@ def rewarding(experiment: Experiment, **arguments: Any) -> Iterator[dict[str, fl
     """The bowl of `bowl`, turned round: its highest point is the best."""
     for record in bowl(experiment, **arguments):
         yield record | {"reward": -record["error"]}
+
+
+def prepares(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Sets up for half a second, then trains for two epochs of a hundredth."""
+    began = time.perf_counter()
+    time.sleep(0.5)
+    ready = time.perf_counter()
+    for epoch in (1, 2):
+        time.sleep(0.01)
+        times = {"seconds": time.perf_counter() - ready, "setup_seconds": ready - began}
+        yield {"epoch": epoch, "error": experiment.oialr.cutoff, "trainable_percent": 10.0} | times

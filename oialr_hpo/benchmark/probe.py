@@ -58,13 +58,13 @@ def scores(run: RunDirectory) -> list[float]:
 
 
 def _end(trial: Trial) -> float:
-    return trial.started + trial.seconds
+    return trial.started + trial.elapsed
 
 
 def cost(run: RunDirectory) -> float:
     """Of the probe of a search, in trials."""
     held = (run.experiment.evidence or {})["probe"]["seconds"] * run.environment["workers"]
-    return float(held / fmean(trial.seconds for trial in run.trials() if trial.finished))
+    return float(held / fmean(trial.elapsed for trial in run.trials() if trial.finished))
 
 
 def needed(lowest: Sequence[float], target: float) -> float:

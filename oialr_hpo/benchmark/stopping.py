@@ -32,7 +32,7 @@ def replay(trials: Sequence[Trial], experiment: Experiment) -> dict[int, int]:
     curves = {trial.number: curve(trial, experiment) for trial in trials}
     roles = {trial.number: trial.role for trial in trials}
     ends = sorted(
-        (trial.started + record["seconds"], trial.number, epoch)
+        (trial.started + record.get("setup_seconds", 0.0) + record["seconds"], trial.number, epoch)
         for trial in trials
         for epoch, record in enumerate(trial.epochs[: len(curves[trial.number])], 1)
     )

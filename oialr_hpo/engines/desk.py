@@ -25,7 +25,7 @@ class Ticket:
         settings: what it tries; None: the sampler proposes.
         seed: of the trial.
         epochs: records of an earlier session that was interrupted, whose checkpoint may save some of the work.
-        seconds: which that session had spent.
+        seconds: of training that session had spent, and `setup_seconds` before it.
     """
 
     number: int
@@ -34,6 +34,7 @@ class Ticket:
     seed: int
     epochs: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    setup_seconds: float = 0.0
 
 
 class Desk:
@@ -65,7 +66,8 @@ class Desk:
             return None
         if self._unfinished:
             trial = self._unfinished.pop(0)
-            return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, trial.seconds)
+            spent = trial.seconds, trial.setup_seconds
+            return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, *spent)
         if self._new <= 0:
             return None
         self._new -= 1

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.faults import Outcome
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.scoring import judge, rate
+from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import Value
 
@@ -79,7 +80,7 @@ class Worker:
     _verdict: Verdict = Verdict.GO_ON
     _interrupting: bool = False
     _cut_off: float | None = None  # in time.time(): an interrupted trial that is still in its epoch is killed
-    _began: float = 0.0
+    _watch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
         self.log = self.search.run.log(self.index)
@@ -111,9 +112,10 @@ class Worker:
             started=time.time(),
             epochs=list(ticket.epochs),
             seconds=ticket.seconds,
+            setup_seconds=ticket.setup_seconds,
         )
         self._verdict, self._interrupting, self._cut_off = Verdict.GO_ON, False, None
-        self._began = time.monotonic()
+        self._watch = Stopwatch()
         self.log.start(self.trial)
         arguments = {
             "seed": ticket.seed,
@@ -139,10 +141,11 @@ class Worker:
             return self._overdue()
         kind, *content = message
         if kind == "ready":  # a replaced process's; the first one's was waited for
-            self._began = time.monotonic()
+            self._watch.ready()
             return None
         if kind == "end":
             return self._finish(*content)
+        self._watch.tell(content[0])
         self.trial.add(content[0])
         self.log.epoch(self.trial)
         self._verdict = self._judge()
@@ -171,7 +174,7 @@ class Worker:
     def _overdue(self) -> Trial | None:
         """Kill a trial that takes too long."""
         limit = self.search.trial_timeout
-        if limit is not None and time.monotonic() - self._began > limit:
+        if limit is not None and self._watch.running > limit:
             reason = f"ran longer than trial_timeout, {self.search.experiment.trial_timeout}"
             return self._fail(Outcome.FAILED, reason, fit=False)
         if self._cut_off is not None and time.time() > self._cut_off:
@@ -205,7 +208,7 @@ class Worker:
             self.followers.end(kill=not orderly)
         trial, self.trial = self.trial, None
         trial.state, trial.reason = state, reason
-        trial.seconds += time.time() - trial.started
+        self._watch.stop(trial)
         self.log.end(trial)
         if trial.finished:
             self.search.run.checkpoint(trial.number).unlink(missing_ok=True)

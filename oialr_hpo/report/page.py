@@ -119,7 +119,7 @@ def _facts(facts: Facts) -> list[tuple[str, str]]:
         winner = facts.winners[0]
         if len(facts.goals) == 1:
             shown.insert(0, (f"best score, trial {winner.number}", f"{winner.score:.4g}"))
-        if facts.untuned and facts.untuned.score and winner.score is not None and len(facts.goals) == 1:
+        if facts.untuned and facts.untuned.score is not None and len(facts.goals) == 1:
             shown.insert(1, ("the untuned settings' score", f"{facts.untuned.score:.4g}"))
     return shown
 

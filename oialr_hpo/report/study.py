@@ -115,12 +115,12 @@ def _frozen(
         "reason": trial.reason,
         "seed": trial.seed,
     }
-    about |= {"worker": trial.worker, "seconds": trial.seconds}
+    about |= {"worker": trial.worker, "seconds": trial.seconds, "setup_seconds": trial.setup_seconds}
     about |= {key: value for key, value in trial.metrics.items() if isinstance(value, (int, float, str))}
     return FrozenTrial(
         state=state,
         datetime_start=None if state is TrialState.WAITING else _local(trial.started),
-        datetime_complete=_local(trial.started + trial.seconds) if state.is_finished() else None,
+        datetime_complete=_local(trial.started + trial.elapsed) if state.is_finished() else None,
         params=dict(trial.settings),
         distributions={key: distributions[key] for key in trial.settings},
         user_attrs=about,

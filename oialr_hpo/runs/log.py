@@ -42,7 +42,10 @@ class TrialLog:
         self._write({"event": "epoch", "number": trial.number} | record, durable=False)
 
     def end(self, trial: Trial) -> None:
-        known = ("number", "state", "reason", "scores", "signs", "violation", "metrics", "best_epoch", "seconds")
+        known = (
+            *("number", "state", "reason", "scores", "signs", "violation", "metrics", "best_epoch"),
+            *("seconds", "setup_seconds"),
+        )
         self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
 
     def opened(self) -> None:

@@ -36,7 +36,8 @@ class Trial:
     `epochs` holds one record of metrics per epoch; `metrics` is the record that was scored and `best_epoch` the one
     with the best score. `scores` has one number per goal, in the metric's own sense, and `signs` says of each whether
     it is to be small (1, as without signs) or large (-1). `violation` sums by how much the constraints are broken (0:
-    feasible). `seconds` adds up the sessions of a trial that was interrupted.
+    feasible). `seconds` of training and evaluating, and `setup_seconds` of what came before (a process that had to
+    start, imports, the data, the network), add up the sessions of a trial that was interrupted.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Trial:
     metrics: dict[str, Any] = field(default_factory=dict)
     best_epoch: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    setup_seconds: float = 0.0
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -65,6 +67,11 @@ class Trial:
     def goals(self) -> list[float]:
         """The scores, all turned so that smaller is better: what trials are compared by."""
         return [sign * score for sign, score in zip(self.signs or [1] * len(self.scores), self.scores, strict=True)]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that it held a worker."""
+        return self.seconds + self.setup_seconds
 
     @property
     def finished(self) -> bool:
@@ -84,7 +91,8 @@ class Trial:
 
     def take_up(self, earlier: "Trial") -> None:
         """Go on from what an earlier session did of the same trial."""
-        self.epochs, self.seconds = list(earlier.epochs), earlier.seconds
+        self.epochs = list(earlier.epochs)
+        self.seconds, self.setup_seconds = earlier.seconds, earlier.setup_seconds
 
     def losses(self, goals: int, epochs: int) -> list[float]:
         """What samplers minimise, one number per goal.

@@ -36,16 +36,18 @@ def train(
     replicas: Replicas = Replicas(),  # noqa: B008 (immutable)
     weights: Path | None = None,
     dense: int | None = None,
+    setup_began: float | None = None,
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
     A record holds epoch, step (optimizer steps so far), lr, train_loss, the task's validation metrics where it
     validates, parameters (frozen ones too), trainable_parameters, total_percent and trainable_percent (the same, of
     `dense` parameters; by default those of the task's network before it is converted), ranks (per low-rank layer; the
-    first record also full_ranks, of those to come), seconds (so far), device and data_wait (share of the epoch spent
-    waiting for batches). A task that was built for the test split is tested once, after the last epoch; those metrics
-    are added to the last record. Where weights are tracked, a record holds track_share (of the epoch's time) and, once
-    there is something to compare with, stability and similarity per layer.
+    first record also full_ranks, of those to come), seconds (of training and evaluating so far, in all sessions),
+    setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
+    (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
+    last epoch; those metrics are added to the last record. Where weights are tracked, a record holds track_share (of
+    the epoch's time) and, once there is something to compare with, stability and similarity per layer.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -60,6 +62,7 @@ def train(
         Diverged: the training loss became infinite or NaN.
         ValueError: the settings do not fit the length of the run.
     """
+    setup_began = time.perf_counter() if setup_began is None else setup_began
     torch.manual_seed(seed)
     model = task.build_model().to(device)
     dense = dense or count(model.parameters())
@@ -74,12 +77,12 @@ def train(
     clip = experiment.training.clip_grad_norm
     best, best_epoch = math.inf, 0
     kept, kept_sizes = model, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
-    first, step, started = 1, 0, time.perf_counter()
+    first, step, earlier = 1, 0, 0.0
     resumable = Checkpoint(checkpoint, model, optimizer, oialr)
     tracker = make_tracker(experiment, model, oialr) if first_replica else None
     if progress := resumable.load():
         first, step = progress["epoch"] + 1, progress["step"]
-        best, best_epoch, started = progress["best"], progress["best_epoch"], started - progress["seconds"]
+        best, best_epoch, earlier = progress["best"], progress["best_epoch"], progress["seconds"]
         if tracker:
             tracker.load_state_dict(progress["tracker"])
         if "kept" in progress:
@@ -87,6 +90,8 @@ def train(
                 kept = load_low_rank(task.build_model(), progress["kept"]).to(device)
             kept_sizes = progress["kept_sizes"]
 
+    setup_seconds = time.perf_counter() - setup_began
+    started = time.perf_counter() - earlier
     for epoch in range(first, experiment.training.epochs + 1):
         model.train()
         loss_sum, waited, epoch_started = torch.zeros((), device=device), 0.0, time.perf_counter()
@@ -139,7 +144,7 @@ def train(
             before = tracker.seconds
             record |= tracker.observe()
             record["track_share"] = (tracker.seconds - before) / (time.perf_counter() - epoch_started)
-        record["seconds"] = time.perf_counter() - started
+        record |= {"seconds": time.perf_counter() - started, "setup_seconds": setup_seconds}
         interrupted = yield record
         if last:
             if weights and first_replica:

@@ -1,0 +1,75 @@
+"""Seconds of a trial are of training alone; what came before is kept apart."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oialr_hpo import search, status
+from oialr_hpo.experiment import load
+from oialr_hpo.objective import evaluate
+from oialr_hpo.runs import stopwatch
+from oialr_hpo.runs.stopwatch import Stopwatch
+from oialr_hpo.runs.trial import Role, Trial
+
+TIMES = st.floats(0, 1000)
+
+
+def trial() -> Trial:
+    return Trial(0, Role.START, {}, seed=0, worker=0)
+
+
+@given(st.lists(st.tuples(TIMES, TIMES, TIMES), min_size=1, max_size=4))
+def test_sessions_add_up_and_training_is_apart(sessions: list[tuple[float, float, float]]) -> None:
+    """Each session waits for its process, sets up, and trains."""
+    now, timed = 50.0, trial()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopwatch.time, "monotonic", lambda: now)
+        for starting, setup, training in sessions:
+            watch = Stopwatch()
+            now += starting
+            watch.ready()
+            now += setup
+            for epoch in (1, 2):
+                now += training / 2
+                record = {"epoch": epoch, "setup_seconds": setup}
+                watch.tell(record)
+                assert record["setup_seconds"] == pytest.approx(starting + setup)
+            assert watch.running == pytest.approx(setup + training)
+            watch.stop(timed)
+    assert timed.seconds == pytest.approx(sum(training for *_, training in sessions), abs=1e-6)
+    assert timed.setup_seconds == pytest.approx(sum(a + b for a, b, _ in sessions), abs=1e-6)
+    assert timed.elapsed == pytest.approx(now - 50, abs=1e-6)
+
+
+def test_a_session_without_a_record_trained_nothing() -> None:
+    timed = trial()
+    watch = Stopwatch()
+    watch.stop(timed)
+    assert timed.seconds == 0 and timed.setup_seconds > 0
+
+
+def test_an_objective_that_says_nothing_of_it_trains_all_the_time() -> None:
+    timed, record = trial(), {"error": 0.5}
+    watch = Stopwatch()
+    watch.tell(record)
+    watch.stop(timed)
+    assert record == {"error": 0.5} and timed.seconds > 0 == timed.setup_seconds
+
+
+def test_a_training_tells_its_own_time_from_its_setting_up() -> None:
+    experiment = load("vit_digits", ["training.epochs=2", "data.train_images=64", "model.arguments.depth=1"])
+    first, second = evaluate(experiment, seed=0)
+    assert 0 < first["seconds"] < second["seconds"] and first["setup_seconds"] == second["setup_seconds"] > 0
+
+
+def test_the_first_trial_of_a_process_is_no_slower_for_its_imports(tmp_path: Path) -> None:
+    """Every trial of this objective sets up for half a second and says so."""
+    run = search.run("vit_digits", changes=["trials=3"], out=tmp_path, objective="tests.objectives:prepares")
+    for timed in run.trials():
+        assert timed.setup_seconds >= 0.5 and timed.seconds >= 0.02
+        assert timed.metrics["setup_seconds"] == pytest.approx(timed.setup_seconds)
+    told = status.status(run)["best"]
+    winner = run.trials()[told["number"]]
+    assert (told["seconds"], told["setup_seconds"]) == (winner.seconds, winner.setup_seconds)

@@ -25,9 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
-from oialr_hpo.oialr.conversion import frozen, merge, put, swap
+from oialr_hpo.oialr.attention import Attention
+from oialr_hpo.oialr.conversion import frozen, put
 from oialr_hpo.oialr.distributed import unwrapped
-from oialr_hpo.oialr.layers import Attention, LowRank
+from oialr_hpo.oialr.layers import LowRank, become
+from oialr_hpo.oialr.merging import merge
+from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent
 
 UPDATES = [
     ("torch.optim.swa_utils", "AveragedModel", "update_parameters"),
@@ -96,10 +99,10 @@ def follow(average: nn.Module, network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, LowRank):
             layers.setdefault(module.sigma, {})[name] = module
-        elif isinstance(module, Attention):
+        elif isinstance(module, (Attention, Recurrent)):
             dense = average.get_submodule(name)
-            if isinstance(dense, nn.MultiheadAttention):
-                swap(average, dense, Attention(dense))
+            if isinstance(dense, (nn.MultiheadAttention, *RECURRENT)):
+                become(dense, type(module)(dense))  # type: ignore[arg-type]
     if not layers and any(isinstance(module, LowRank) for module in average.modules()):
         merge(average)
     for users in layers.values():

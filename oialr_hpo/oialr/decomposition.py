@@ -19,6 +19,37 @@ def svd(matrix: Tensor, layer: str, group: dist.ProcessGroup | None = None) -> t
     back to `gesvd` (GPU), then to float64 on the CPU, with a warning. Raises FloatingPointError naming `layer`
     where `matrix` holds NaN or infinity.
     """
+    return from_first_rank(_converging_svd(_finite(matrix, layer), layer), group)
+
+
+def svd_with_free_bases(
+    matrix: Tensor, layer: str, group: dist.ProcessGroup | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`svd` of a weight (m x n) that is to be trained in its bases; where it lacks rank these are completed.
+
+    The columns of U and V that belong to no singular value are arbitrary. LAPACK's are often unit vectors: by them a
+    zero weight (adaLN-zero, LoRA's B, zero-initialised heads) moves in min(m, n) of its rows only. They become random
+    directions, orthonormal to the others, the same in every call.
+    """
+    u, s, vt = _converging_svd(_finite(matrix, layer), layer)
+    rank = int((s > s[0] * max(matrix.shape) * torch.finfo(s.dtype).eps).sum())
+    if rank < len(s):
+        s = torch.cat([s[:rank], torch.zeros_like(s[rank:])])
+        generator = torch.Generator().manual_seed(0)
+        u = _completed(u[:, :rank], len(s), generator)
+        vt = _completed(vt[:rank].t(), len(s), generator).t()
+    return from_first_rank((u, s, vt), group)
+
+
+def _completed(basis: Tensor, columns: int, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns, continued by random ones to `columns`."""
+    random = torch.randn(len(basis), columns - basis.shape[1], generator=generator, dtype=torch.float64).to(basis)
+    for _ in range(2):
+        random = torch.linalg.qr(random - basis @ (basis.t() @ random))[0]
+    return torch.cat([basis, random], 1)
+
+
+def _finite(matrix: Tensor, layer: str) -> Tensor:
     matrix = matrix.detach()
     if matrix.dtype not in (torch.float32, torch.float64):
         matrix = matrix.float()
@@ -26,7 +57,7 @@ def svd(matrix: Tensor, layer: str, group: dist.ProcessGroup | None = None) -> t
         raise FloatingPointError(
             f"layer '{layer}': its weight holds NaN or infinity (training diverged); lower the learning rate"
         )
-    return from_first_rank(_converging_svd(matrix, layer), group)
+    return matrix
 
 
 def _converging_svd(matrix: Tensor, layer: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+HOOKS = [name for name in vars(nn.Module()) if "hook" in name]  # a module's attributes that hold its hooks
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network itself, inside DistributedDataParallel and torch.compile."""
@@ -46,11 +48,12 @@ def rebuild(model: nn.Module) -> None:
     """Sets up DistributedDataParallel again, in place, for the parameters the network has now.
 
     Its reducer knows the parameters it was built with; a new one sums the gradients of Sigma (r x r), not
-    those of the weights. Settings and communication hooks are kept. Does nothing for other models.
+    those of the weights. Settings, hooks and mode are kept. Does nothing for other models.
     """
     if not isinstance(model, DistributedDataParallel):
         return
     hooks = model._comm_hooks
+    kept = {name: getattr(model, name) for name in (*HOOKS, "training")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch rename broadcast_buffers
         model.__init__(  # type: ignore[misc]
@@ -66,5 +69,6 @@ def rebuild(model: nn.Module) -> None:
             static_graph=model.static_graph,
             mixed_precision=model.mixed_precision,
         )
+    vars(model).update(kept)
     for hook, state in hooks:
         model.register_comm_hook(state, hook)

@@ -9,24 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import Parameter
+from torch.nn.parameter import Parameter, is_lazy
 from torch.optim import Optimizer
 
 from oialr_hpo.oialr.averages import copy_in, follow_all
-from oialr_hpo.oialr.conversion import (
-    Report,
-    convert,
-    empty_factors,
-    frozen,
-    merge,
-    plan,
-    planned_weights,
-    reshape,
-)
+from oialr_hpo.oialr.conversion import convert, empty_factors, planned_weights, reshape
 from oialr_hpo.oialr.decomposition import svd
 from oialr_hpo.oialr.distributed import check_whole, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.oialr.merging import merge
 from oialr_hpo.oialr.optimizers import Optimizers
+from oialr_hpo.oialr.planning import Report, plan
 
 
 class OIALR:
@@ -41,6 +34,9 @@ class OIALR:
     frozen. Whenever a later step is a multiple of `frequency`, the last l = L * step_fraction * u layers are
     updated, where L is the number of low-rank layers and u = 1, 2, ... counts the updates: their bases absorb
     the singular vectors of Sigma, and singular values below `cutoff` times the largest are dropped.
+
+    `requires_grad` is the user's: a weight that is frozen at the change-over stays dense, one that is not becomes
+    low-rank, and a layer whose Sigma is frozen later is left as it is by updates.
 
     Arguments:
         model: any network, also inside DistributedDataParallel.
@@ -108,20 +104,22 @@ class OIALR:
         self.averages = list(averages)
         for average in averages:
             copy_in(average, self._network)
-        self.report: Report = plan(
-            self._network,
-            include=include,
-            exclude=exclude,
-            keep_first=keep_first,
-            keep_last=keep_last,
-            min_size=min_size,
-        )
-        self._keep_untrained_dense()
+        self._warned_of_dense = False
+        self._selection: dict[str, Any] = {
+            "include": include, "exclude": exclude, "keep_first": keep_first, "keep_last": keep_last,
+            "min_size": min_size,
+        }  # fmt: skip
+        for name, parameter in self._network.named_parameters():
+            if is_lazy(parameter):
+                raise ValueError(f"'{name}' is not initialised: run the network on a batch before OIALR(...)")
+            if parameter.is_meta:
+                raise ValueError(f"'{name}' is on the meta device, without values: load the weights before OIALR(...)")
+        self.report: Report = self._plan()
         if all(layer.reason for layer in self.report):
             raise ValueError(f"{type(self._network).__name__} has no layer to convert:\n{self.report}")
         self.steps = 0
         self.updates = 0
-        self._warned = False
+        self._warned = self._merged = False
         self._dense_parameters = sum(parameter.numel() for parameter in self._network.parameters())
         self._layers: dict[str, list[LowRank]] = {}
         weights = planned_weights(self._network, self.report)
@@ -166,14 +164,15 @@ class OIALR:
         Changes and returns the network, now of plain torch layers; the optimizer no longer fits it.
         """
         follow_all(self._network, self.averages)
-        self._layers = {}
+        self._layers, self._merged = {}, True
         merge(self._network)
         follow_all(self._network, self.averages)
         return self._network
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps, updates and ranks: plain numbers and names, no tensors."""
-        return {"steps": self.steps, "updates": self.updates, "ranks": self.ranks}
+        """Steps, updates, ranks, and the layers frozen at the change-over: plain numbers and names, no tensors."""
+        frozen = [layer.name for layer in self.report if layer.reason == "frozen"]
+        return {"steps": self.steps, "updates": self.updates, "ranks": self.ranks, "frozen": frozen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken; to be called before the model's and the optimizer's own
@@ -182,10 +181,18 @@ class OIALR:
         Raises ValueError where the saved ranks belong to other layers than this network's.
         """
         ranks = {str(name): int(rank) for name, rank in state_dict["ranks"].items()}
-        names = [layer.name for layer in self.report if not layer.reason]
-        if ranks and ranks.keys() != set(names):
-            odd = min(set(ranks) ^ set(names))
-            raise ValueError(f"the saved state is of other low-rank layers: '{odd}'; check include, exclude, keep_*")
+        if ranks and not self._layers:
+            self.report = self._plan()
+        for layer in self.report:  # frozen is what was frozen at the saved change-over
+            if layer.name in ranks and layer.reason == "frozen":
+                layer.reason = ""
+            elif layer.name in state_dict.get("frozen", []) and not layer.reason:
+                layer.reason = "frozen"
+        odd = ranks.keys() ^ {layer.name for layer in self.report if not layer.reason}
+        if ranks and odd:
+            raise ValueError(
+                f"the saved state is of other low-rank layers: '{min(odd)}'; check include, exclude, keep_*"
+            )
         if self._layers and not ranks:
             raise ValueError("the saved state is of a dense network, this one is low-rank; use the saved delay")
         if ranks and not self._layers:
@@ -199,22 +206,25 @@ class OIALR:
             self._settle()
         self.steps, self.updates = int(state_dict["steps"]), int(state_dict["updates"])
 
-    def _keep_untrained_dense(self) -> None:
+    def _plan(self) -> Report:
         """Sigma takes its weight's place in the optimizers; in none of them nothing would train it."""
+        report = plan(self._network, **self._selection)
         if not self._optimizers:
-            return
-        planned = [layer for layer in self.report if not layer.reason]
-        held, weights = self._optimizers.held(), planned_weights(self._network, self.report)
+            return report
+        planned = [layer for layer in report if not layer.reason]
+        held, weights = self._optimizers.held(), planned_weights(self._network, report)
         left_out = [layer for layer, weight in zip(planned, weights, strict=True) if id(weight) not in held]
         for layer in left_out:
             layer.reason = "in no optimizer"
-        if left_out:
+        if left_out and not self._warned_of_dense:
+            self._warned_of_dense = True
             names = ", ".join(f"'{layer.name}'" for layer in left_out[:3]) + ", ..." * (len(left_out) > 3)
             warnings.warn(
                 f"OIALR: no optimizer holds the weights of {len(left_out)} layers ({names}), which stay dense; pass "
                 "all optimizers: OIALR(model, [muon, adamw])",
                 stacklevel=3,
             )
+        return report
 
     def _warn_without_optimizer(self) -> None:
         if self.optimizer is None and self.steps and not self._warned:
@@ -227,7 +237,9 @@ class OIALR:
 
     def _convert(self) -> None:
         self._warn_without_optimizer()
-        self._keep_untrained_dense()
+        self.report = self._plan()
+        if all(layer.reason for layer in self.report):
+            warnings.warn("OIALR: every weight was frozen before the change-over, nothing is low-rank", stacklevel=3)
         self._change_over(convert(self._network, self.report, self._optimizers, self._process_group))
 
     def _change_over(self, layers: dict[str, list[LowRank]]) -> None:
@@ -240,9 +252,10 @@ class OIALR:
         rebuild(self.model)
         follow_all(self._network, self.averages)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _update(self) -> None:
-        if not self._layers:
+        if self._merged:
             raise RuntimeError("OIALR.step() after merge(): low-rank training has ended, drop the call")
         self._warn_without_optimizer()
         self.updates += 1
@@ -251,7 +264,8 @@ class OIALR:
         # the tolerance makes 10 * 0.1 * 3 three layers, not two
         touched = max(1, min(total, math.floor(total * self.step_fraction * self.updates + 1e-9)))
         for layer in low_rank[-touched:]:
-            layer.rank = self._update_layer(layer.name, min(layer.shape))
+            if self._sigma(layer.name).requires_grad:
+                layer.rank = self._update_layer(layer.name, min(layer.shape))
         self._settle()
 
     def _update_layer(self, name: str, full_rank: int) -> int:
@@ -275,7 +289,11 @@ class OIALR:
         return self._layers[name][0].sigma
 
     def _set_factors(self, name: str, u: Tensor, sigma: Tensor, vt: Tensor) -> None:
-        factors = frozen(u), Parameter(sigma), frozen(vt)
+        old = self._layers[name][0]
+        factors = [
+            Parameter(new.contiguous(), before.requires_grad)
+            for new, before in ((u, old.u), (sigma, old.sigma), (vt, old.vt))
+        ]
         for module in self._layers[name]:
             module.set_factors(*factors)
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from oialr_hpo.oialr.conversion import plan
 from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.oialr.planning import plan
 
 DIGITS = 6  # of the values: beyond them float16 and float32 show
 ABSENT = 1e-14  # squared singular values below this share of the largest are rounding errors of a missing rank
@@ -101,9 +101,10 @@ class _Snapshot(NamedTuple):
 def _factors(network: nn.Module, name: str) -> tuple[Tensor, Tensor, Tensor] | tuple[Tensor]:
     """U, Sigma and V^T of a low-rank layer, or the weight (m x n) of a dense one."""
     parent, _, part = name.rpartition(".")
-    owner: Any = network.get_submodule(parent)
-    if part == "in_proj" and isinstance(owner, nn.MultiheadAttention):
-        return (owner.in_proj_weight.detach(),)
+    owner = network.get_submodule(parent)
+    fused = owner._parameters.get(f"{part}_weight", owner._parameters.get(part))
+    if fused is not None:
+        return (fused.detach().flatten(1),)
     layer = network.get_submodule(name)
     if isinstance(layer, LowRank):
         return layer.u.detach(), layer.sigma.detach().to(layer.u.dtype), layer.vt.detach()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.utils.flop_counter import FlopCounterMode
 
-from oialr_hpo.oialr.conversion import dense_layer, swap, thin_layer
-from oialr_hpo.oialr.layers import LowRank, Thin
+from oialr_hpo.oialr.layers import LowRank, become
+from oialr_hpo.oialr.merging import Thin, dense_layer, thin_layer
+from oialr_hpo.oialr.recurrent import Recurrent
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def factorise(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
     again. To be called with the projected network and its ranks: `factorise(result.model, result.ranks)`.
     """
     model = copy.deepcopy(model)
-    factors: dict[Tensor, tuple[Parameter, Parameter]] = {}  # tied layers stay tied
+    factors: dict[Tensor, tuple[Tensor, Tensor]] = {}  # tied layers stay tied
     named = {name: module for name, module in model.named_modules(remove_duplicate=False)}
     tied: dict[Tensor, list[nn.Module]] = {}
     for module in named.values():
@@ -33,12 +33,12 @@ def factorise(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
         weight = named[name].get_parameter("weight")
         u, s, vt = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
         r = max(1, r)
-        factors[weight] = tuple(  # type: ignore[assignment]
-            Parameter(matrix.to(weight.dtype).contiguous()) for matrix in (vt[:r], u[:, :r] * s[:r])
-        )
-    for weight, (down, up) in factors.items():
+        factors[weight] = vt[:r].to(weight.dtype), (u[:, :r] * s[:r]).to(weight.dtype)
+    for weight, (vt, up) in factors.items():
+        twin = None
         for module in tied[weight]:
-            swap(model, module, thin_layer(module, down, up))
+            twin = thin_layer(module, vt, up, twin)
+            become(module, twin)
     return model
 
 
@@ -47,9 +47,9 @@ def compact(model: nn.Module) -> nn.Module:
     """Makes one layer again, in place, of every two that have more parameters than it: r (m + d) >= m d."""
     for module in list(model.modules()):
         if isinstance(module, Thin):
-            m, d = module.up.weight.shape[0], module.down.weight[0].numel()
-            if module.down.weight.shape[0] * (m + d) >= m * d:
-                swap(model, module, _dense(module))
+            m, d = module.up.get_parameter("weight").shape[0], module.down.get_parameter("weight")[0].numel()
+            if len(module.down.get_parameter("weight")) * (m + d) >= m * d:
+                become(module, _dense(module))
     return model
 
 
@@ -57,10 +57,11 @@ def compact(model: nn.Module) -> nn.Module:
 def densify(model: nn.Module) -> nn.Module:
     """Makes, in place, dense layers of a network trained by OIALR, merged or not, so that it can be analysed."""
     for module in list(model.modules()):
-        if isinstance(module, Thin):
-            swap(model, module, _dense(module))
-        elif isinstance(module, LowRank):
-            swap(model, module, dense_layer(module, Parameter(module.weight.detach().clone())))
+        if isinstance(module, (LowRank, Thin)):
+            become(module, _dense(module))
+    for module in list(model.modules()):
+        if isinstance(module, Recurrent):
+            become(module, module.merged())
     return model
 
 
@@ -76,8 +77,5 @@ def flops(model: nn.Module, images: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def _dense(thin: Thin) -> nn.Module:
-    like: Any = thin.down
-    layer: Any = dense_layer(like, Parameter(thin.weight.detach().clone()))
-    layer.bias = thin.bias
-    return layer
+def _dense(module: LowRank | Thin) -> nn.Module:
+    return dense_layer(module, Parameter(module.weight.detach().clone()))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from oialr_hpo.oialr import plan
 from oialr_hpo.oialr.conversion import unfuse
 from oialr_hpo.oialr.distributed import unwrapped
+from oialr_hpo.oialr.planning import Layer
 from oialr_hpo.utilization.accuracy import Accuracy, FullPasses, PartialPasses
 from oialr_hpo.utilization.gram import gram_matrices, rows_per_image
 from oialr_hpo.utilization.subspace import Subspace, error, error_bound, output_gram, projected, rank
@@ -142,8 +143,8 @@ def analyse(
         raise ValueError(f"analyse: tolerance={tolerance} must be 0 or more, in percent of accuracy")
     network = copy.deepcopy(unwrapped(model)).eval()
     report = plan(network)
-    chosen = [layer for layer in report if layer.reason in ("", "frozen")]
-    skipped = {layer.name: layer.reason for layer in report if layer not in chosen}
+    chosen = [layer for layer in report if layer.reason in ("", "frozen") and _rows_are_known(network, layer)]
+    skipped = {layer.name: layer.reason or f"{layer.kind} is not analysed" for layer in report if layer not in chosen}
     if not chosen:
         raise ValueError(f"analyse: {type(network).__name__} has no Linear or Conv layer")
     unfuse(network, chosen)
@@ -220,6 +221,11 @@ def analyse(
         seconds=time.perf_counter() - started,
         model=network,
     )
+
+
+def _rows_are_known(network: nn.Module, layer: Layer) -> bool:
+    owner = network.get_submodule(layer.parameter.rpartition(".")[0])
+    return isinstance(owner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention))
 
 
 def _search(

@@ -134,12 +134,12 @@ def test_selection_and_its_report():
         "stem": "first layer kept",
         "depthwise": "8 groups",
         "tokens": "Embedding is not supported",
-        "twin": "",
+        "twin": "last layer kept",
         "frozen": "frozen",
         "attention.in_proj": "",
         "attention.out_proj": "excluded",
         "small": "smaller than 3",
-        "last": "last layer kept",
+        "last": "",
     }
     assert "twin, head" in str(layers) and "8 groups" in str(layers)
     with pytest.raises(ValueError, match="no layer of ModuleDict matches 'hed'"):

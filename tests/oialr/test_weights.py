@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from oialr_hpo.oialr import OIALR, load_low_rank, merge
-from oialr_hpo.oialr.layers import LowRank, Thin
+from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.oialr.merging import Thin
 
 NETWORKS = {
     "timm vit": lambda: timm.create_model(

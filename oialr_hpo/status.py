@@ -195,7 +195,7 @@ def shown_metrics(trial: Trial) -> list[str]:
 def is_untuned(trial: Trial, experiment: Experiment) -> bool:
     """Whether a trial ran the experiment file's own settings."""
     own = {key: experiment.value(key) for key in experiment.search}
-    return trial.role is not Role.DENSE and trial.score is not None and trial.settings == own
+    return trial.role is not Role.DENSE and trial.state is State.COMPLETE and trial.settings == own
 
 
 if __name__ == "__main__":

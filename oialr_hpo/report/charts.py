@@ -165,7 +165,7 @@ def progress(facts: Facts) -> tuple[go.Figure, str]:
     began = min(span.began for span in facts.run.spans())
     moments = [ends[trial.number] for trial in scored]
     unit, seconds = _unit(max(moments) - began)
-    spent = [sum(max(0.0, min(span.ended, t) - span.began) for span in facts.spans) for t in moments]
+    spent = [sum(span.training(t) for span in facts.spans) for t in moments]
     unit_spent, seconds_spent = _unit(max(spent))
     axes = [
         ([(t - began) / seconds for t in moments], f"{unit} since the start"),
@@ -504,7 +504,7 @@ def timeline(facts: Facts) -> tuple[go.Figure, str]:
     labels = {}
     for worker in workers:
         held = sum(s.seconds for s in spans if s.worker == worker and s.trial is None)
-        busy = sum(s.seconds for s in facts.spans if s.worker == worker)
+        busy = sum(s.training() for s in facts.spans if s.worker == worker)
         labels[worker] = f"rank {worker}: {busy / held:.0%}" if held else f"rank {worker}"
     figure = go.Figure()
     for state, color in COLORS.items():

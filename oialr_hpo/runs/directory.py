@@ -5,6 +5,7 @@ The append-only files `trials/rank-*.jsonl` are the only truth. Everything else 
 """
 
 import fcntl
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -207,6 +208,7 @@ class RunDirectory:
             index = int(file.stem.removeprefix("rank-"))
             opened: float | None = None
             running: tuple[int, float] | None = None
+            setup = math.inf  # of the running trial, until its first record tells
             previous = 0.0
             for event in [*worker, {"event": "last", "time": last}]:
                 kind = event["event"]
@@ -214,14 +216,16 @@ class RunDirectory:
                     ended = previous if kind == "open" else event["time"]  # a killed session ended at its last event
                     found.append(Span(index, None, opened, ended))
                     if running is not None:
-                        found.append(Span(index, *running, ended))
+                        found.append(Span(index, *running, ended, setup))
                     opened = running = None
                 if kind == "open":
                     opened = event["time"]
                 elif kind == "start":
-                    running = event["number"], event["started"]
+                    running, setup = (event["number"], event["started"]), math.inf
+                elif kind == "epoch" and setup == math.inf:
+                    setup = event.get("setup_seconds", 0.0)
                 elif kind == "end" and running is not None:
-                    found.append(Span(index, *running, event["time"]))
+                    found.append(Span(index, *running, event["time"], setup))
                     running = None
                 previous = event["time"]
         return found
@@ -235,7 +239,7 @@ class RunDirectory:
         """How the time of the workers was used, up to the last event."""
         spans = self.spans()
         held = sum(span.seconds for span in spans if span.trial is None)
-        training = sum(span.seconds for span in spans if span.trial is not None)
+        training = sum(span.training() for span in spans if span.trial is not None)
         elapsed = max((span.ended for span in spans), default=0.0) - min((span.began for span in spans), default=0.0)
         overhead = sum(event.get("cpu", 0.0) for event in self._events() if event["event"] == "close")
         return Usage(elapsed, held, training, overhead)

@@ -64,7 +64,9 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
     if not trial.epochs:
         trial.state, trial.reason = State.FAILED, "the objective ended without a single record"
         return
-    missing = [name for name in (*experiment.score.metrics, *experiment.constraints) if name not in trial.epochs[-1]]
+    wanted = [*experiment.score.metrics, *experiment.constraints]
+    wanted += ["trainable_percent"] if experiment.score.trainable_weight else []
+    missing = [name for name in wanted if name not in trial.epochs[-1]]
     if missing:
         known = ", ".join(key for key, value in trial.epochs[-1].items() if isinstance(value, (int, float)))
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"

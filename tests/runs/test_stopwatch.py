@@ -73,3 +73,11 @@ def test_the_first_trial_of_a_process_is_no_slower_for_its_imports(tmp_path: Pat
     told = status.status(run)["best"]
     winner = run.trials()[told["number"]]
     assert (told["seconds"], told["setup_seconds"]) == (winner.seconds, winner.setup_seconds)
+    usage = run.usage()
+    assert usage.training == pytest.approx(sum(timed.seconds for timed in run.trials()), abs=0.7)
+    assert usage.training < usage.held - 3 * 0.5
+
+
+def test_a_search_in_which_nothing_trained_spent_no_time_training(tmp_path: Path) -> None:
+    run = search.run("vit_digits", changes=["trials=2"], out=tmp_path, objective="tests.objectives:missing")
+    assert run.usage().training == 0 and all(timed.seconds == 0 for timed in run.trials())

@@ -72,6 +72,7 @@ finish() {
 run_search() {
     [ -n "$LAUNCH" ] || options+=(--jobs "$SLURM_NTASKS")
     run "${launch[@]}" "${python[@]}" oialr_hpo.check "$EXPERIMENT" --out "$RUN" "${data[@]}" || finish $?
-    run "${launch[@]}" "${python[@]}" oialr_hpo.search "$EXPERIMENT" --out "$RUN" --resume "${data[@]}" "${options[@]}"
+    [ ! -e "$RUN/lock" ] || options+=(--resume)
+    run "${launch[@]}" "${python[@]}" oialr_hpo.search "$EXPERIMENT" --out "$RUN" "${data[@]}" "${options[@]}"
     finish $?
 }

@@ -19,10 +19,11 @@ fi
 read -ra launch <<<"$LAUNCH"
 eval "options=($OPTIONS)"
 [ -n "$LAUNCH" ] || options+=(--jobs "$WORKERS")
+[ ! -e "$RUN/lock" ] || options+=(--resume)
 
 mkdir -p "$(dirname "$RUN")"
 {
     echo "=== $(date '+%F %T') $EXPERIMENT, $WORKERS workers"
     "${launch[@]}" python -m oialr_hpo.check "$EXPERIMENT" --out "$RUN" &&
-        "${launch[@]}" python -m oialr_hpo.search "$EXPERIMENT" --out "$RUN" --resume "${options[@]}"
+        "${launch[@]}" python -m oialr_hpo.search "$EXPERIMENT" --out "$RUN" "${options[@]}"
 } 2>&1 | tee -a "$RUN.log"

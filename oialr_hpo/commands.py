@@ -4,7 +4,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import NoReturn, ParamSpec
@@ -85,6 +85,11 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--stage-dir", type=path, metavar="DIR", help="on every node's local disk: the data is copied there once"
         )
+
+
+def written(files: Iterable[Path], before: Container[Path]) -> str:
+    """A line for each of these files, with a word where it replaced one that was there `before`."""
+    return "\n".join(f"{file} (replaced an earlier one)" if file in before else str(file) for file in files)
 
 
 def path(text: str) -> Path:

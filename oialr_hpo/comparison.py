@@ -46,11 +46,16 @@ class Published:
     experiments: dict[str, dict[str, dict[str, Any]]]
 
 
+def tables() -> dict[str, Any]:
+    """The tables of the paper by their names."""
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    return content
+
+
 def published(name: str) -> Published:
     """A table by its name; for any other name, that experiment without published numbers."""
-    tables = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
-    if name in tables:
-        return Published(**tables[name])
+    if name in (known := tables()):
+        return Published(**known[name])
     return Published("none", {}, [], {name: {}})
 
 

@@ -2,7 +2,9 @@
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -217,8 +219,11 @@ class Experiment(Settings):
         return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
 
 
-def find(name: str) -> Path:
+def find(name: str, others: Iterable[str] = ()) -> Path:
     """The file of an experiment: a path to a YAML file, or the name of one that ships with the package.
+
+    Args:
+        others: names that the caller knows besides, for the message.
 
     Raises:
         ExperimentError: there is none; the message offers the nearest name.
@@ -234,8 +239,8 @@ def find(name: str) -> Path:
     known = {file.relative_to(directory).with_suffix("").as_posix(): file for file in directory.rglob("*.yaml")}
     if name in known:
         return known[name]
-    listed = ", ".join(sorted(known))
-    raise ExperimentError(f"no experiment {name!r};{hint(name, known)} known: {listed}, or a .yaml path")
+    listed = ", ".join(others := [*others, *sorted(known)])
+    raise ExperimentError(f"no experiment {name!r};{hint(name, others)} known: {listed}, or a .yaml path")
 
 
 def shipped() -> Path:
@@ -458,7 +463,7 @@ def _check_search(experiment: Experiment, where: str) -> None:
         try:
             experiment.space.encode(settings)
         except SpaceError as error:
-            raise ExperimentError(f"{where}: start_from[{number}]: {error}") from None
+            raise ExperimentError(f"{where}: start_from[{number}]: {error}; {_without_start(experiment)}") from None
     for key in experiment.reference:
         _known(experiment, key, f"{where}: reference")
     try:
@@ -484,6 +489,20 @@ def _check_search(experiment: Experiment, where: str) -> None:
             f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score names {goals}; "
             f"choose one of {', '.join(MANY_GOALS)}"
         )
+
+
+def _without_start(experiment: Experiment) -> str:
+    """How to go on without the starts that lie outside of the search space."""
+    from oialr_hpo import strict_yaml
+
+    fitting = []
+    for start, settings in zip(experiment.start_from, experiment.starts(), strict=True):
+        with suppress(SpaceError):
+            experiment.space.encode(settings)
+            fitting.append(start)
+    change = shlex.quote(f"start_from={strict_yaml.dump(fitting, default_flow_style=True, width=math.inf).strip()}")
+    how = f": --set {change}" if len(change) <= 120 else f" of start_from, {len(fitting)} of them fit"
+    return f"widen the range, or leave that start out{how}"
 
 
 def _known(experiment: Experiment, key: str, where: str) -> None:

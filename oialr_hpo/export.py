@@ -1,13 +1,15 @@
 """`python -m oialr_hpo.export RUN`: the best settings of a search as YAML files that `train` runs again."""
 
+import glob
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oialr_hpo import experiment as experiments
 from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, path, positive
-from oialr_hpo.experiment import OF_THE_SEARCH
+from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError, write_whole
 from oialr_hpo.runs.ranking import best, pareto_front
@@ -18,19 +20,27 @@ from oialr_hpo.runs.trial import Trial
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("export", __doc__.split(": ")[1])
     parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
-    parser.add_argument("--top", type=positive, default=1, metavar="K", help="how many of the best (default: 1)")
-    parser.add_argument("--pareto", action="store_true", help="all that no other beats in every goal, instead")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--top", type=positive, default=1, metavar="K", help="how many of the best (default: 1)")
+    chosen.add_argument("--pareto", action="store_true", help="all that no other beats in every goal, instead")
     parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: RUN/best)")
     options = parser.parse_args(arguments)
-    for file in export(RunDirectory.open(options.run), None if options.pareto else options.top, options.out):
+    run = RunDirectory.open(options.run)
+    files = export(run, None if options.pareto else options.top, options.out)
+    for file in files:
         print(file)
+    if not options.pareto and len(files) < options.top:
+        print(f"{len(files)} of {options.top}: the search has no more trials that differ and may be exported")
+    for file in remove_earlier(run, files):
+        print(f"removed {file}, of an earlier export: it is no longer among these")
 
 
 def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> list[Path]:
     """Write the `top` best trials of a search (None: its Pareto front) as experiment files, best first.
 
     Raises:
-        RunDirectoryError: the search has no trial to export, or `out` cannot be written.
+        RunDirectoryError: the search has no trial to export, `out` cannot be written, or would lose a file that another
+            search or the user wrote there.
     """
     trials = run.trials()
     winners = pareto_front(trials) if top is None else best(trials, top)
@@ -40,17 +50,57 @@ def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> l
         raise RunDirectoryError(f"{run.path} has no complete trial to export{why}; --resume it with more --trials")
     out = out or run.path / "best"
     try:
+        for place in range(1, len(winners) + 1):
+            file = _place(run, place, out)
+            if file.exists() and not _wrote(run, trials, file):
+                why = "is no export of this search, or was changed since"
+                raise RunDirectoryError(f"{file} {why}; move it away, or choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         return [_write(run, trial, place, out) for place, trial in enumerate(winners, 1)]
     except OSError as error:
         raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
 
 
+def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
+    """Remove what an earlier export of the search wrote beside these files; what was changed since stays.
+
+    Returns:
+        what was removed.
+    """
+    beside = sorted(files[0].parent.glob(f"{glob.escape(_name(run))}-*.yaml"))
+    trials = run.trials()
+    removed = [file for file in beside if file not in files and _wrote(run, trials, file)]
+    for file in removed:
+        file.unlink()
+    return removed
+
+
+def _wrote(run: RunDirectory, trials: Sequence[Trial], file: Path) -> bool:
+    """Whether a file is an export of this search, as it was written."""
+    try:
+        found = experiments.load(str(file))
+    except ExperimentError:
+        return False
+    evidence = found.evidence or {}
+    trial = next((trial for trial in trials if trial.number == evidence.get("trial")), None)
+    return trial is not None and found == _tuned(run, trial).model_copy(update={"evidence": found.evidence})
+
+
+def _name(run: RunDirectory) -> str:
+    return run.path.absolute().name
+
+
+def _place(run: RunDirectory, place: int, out: Path) -> Path:
+    return out / f"{_name(run)}-{place}.yaml"
+
+
+def _tuned(run: RunDirectory, trial: Trial) -> Experiment:
+    return run.experiment.trial(trial.settings).fixed().model_copy(update={"seed": trial.seed})
+
+
 def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
-    experiment = run.experiment
-    path = out / f"{run.path.name}-{place}.yaml"
-    tuned = experiment.trial(trial.settings).fixed()
-    tuned = tuned.model_copy(update={"seed": trial.seed, "evidence": _evidence(run, trial)})
+    path = _place(run, place, out)
+    tuned = _tuned(run, trial).model_copy(update={"evidence": _evidence(run, trial)})
     content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
     write_whole(path, f"{_heading(run, trial, path)}\n{strict_yaml.dump(content)}")
     return path

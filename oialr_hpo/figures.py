@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from oialr_hpo.commands import Parser, command, natural, path
+from oialr_hpo.commands import Parser, command, natural, path, written
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trial", type=natural, metavar="N", help="default: the best one, or the first if none is")
     parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: RUN/figures)")
     options = parser.parse_args(arguments)
-    for picture in write(RunDirectory.open(options.run), options.trial, options.out):
-        print(picture)
+    run, out = RunDirectory.open(options.run), options.out or options.run / "figures"
+    before = set(out.glob("*.png"))
+    print(written(write(run, options.trial, out), before))
 
 
 def write(run: RunDirectory, number: int | None = None, out: Path | None = None) -> list[Path]:

@@ -56,18 +56,18 @@ def unreadable(path: Path, error: OSError) -> Mistake:
     return Mistake(f"{path}: cannot be read: {reason(error)}; mend that, or choose another")
 
 
-def check_writable(path: Path) -> None:
-    """See that a file can be written, before the work for it begins; its directory is made.
+def check_writable(path: Path, *, directory: bool = False, remedy: str = "choose another place") -> None:
+    """See that a file, or a directory, can be written before the work for it begins; leaves nothing behind.
 
     Raises:
         Mistake: it cannot.
     """
-    if path.is_dir():
-        raise Mistake(f"{path}: a directory; name a file in it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=path.name[:200], suffix=".partial", dir=path.parent)
-        os.close(handle)
-        os.unlink(scratch)
+        if os.path.lexists(path) and path.is_dir() is not directory:
+            kind, wanted = ("a file", "a directory") if directory else ("a directory", "a file")
+            raise Mistake(f"{path} cannot be written: it is {kind}, where {wanted} is expected; {remedy}")
+        places = (path, *path.absolute().parents) if directory else path.absolute().parents
+        place = next(each for each in places if os.path.lexists(each))
+        Path(tempfile.mkdtemp(prefix=".oialr_hpo-check-", dir=place)).rmdir()
     except OSError as error:
-        raise Mistake(f"{path} cannot be written: {reason(error)}; choose another place") from None
+        raise Mistake(f"{path} cannot be written: {reason(error)}; {remedy}") from None

@@ -13,6 +13,7 @@ settings keep the ranges that they had.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -29,6 +30,7 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.progress import clock, table
 from oialr_hpo.runs.files import write_whole
@@ -117,6 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out or Path(f"{Path(options.name).stem}-probed.yaml")
     given = shlex.join(["python", "-m", "oialr_hpo.probe", *(sys.argv[1:] if arguments is None else arguments)])
     experiment = experiments.load(options.name, changes)
+    if os.path.lexists(out):
+        raise Mistake(f"{out} is there already; move it away, or choose another --out")
+    check_writable(out, remedy="choose another --out")
     experiments.prepare_data(experiment, options.data_dir)
     try:
         probe(experiment, out, given, options.data_dir, options.threads, options.share, options.tolerance)

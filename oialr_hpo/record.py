@@ -11,8 +11,8 @@ from typing import Any
 
 from oialr_hpo.runs.trial import Trial
 
-TABLES = ("ranks", "full_ranks", "stability", "similarity")
-"""Notes that hold a number per layer."""
+TABLES = ("ranks", "full_ranks", "stability", "similarity", "validation")
+"""Notes that hold numbers by name: of every layer, or of the validation split beside those of the test split."""
 
 NOTES = (
     *("epoch", "step", "lr", "train_loss", "parameters", "trainable_parameters", "total_percent", "trainable_percent"),

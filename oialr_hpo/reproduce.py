@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from oialr_hpo import experiment as experiments
 from oialr_hpo import search
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
-from oialr_hpo.comparison import METHODS, Comparison, Measured, published, write
+from oialr_hpo.comparison import METHODS, Comparison, Measured, published, tables, write
 from oialr_hpo.engines import launchers
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
+from oialr_hpo.files import check_writable
 from oialr_hpo.objective import evaluate
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
@@ -49,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
     parser.add_data_directories()
     options = parser.parse_args(arguments)
+    if options.name not in tables():
+        experiments.find(options.name, others=tables())
     out = options.out or Path("runs/reproduce") / Path(options.name).stem
+    out = _on_first_rank(lambda: out.absolute() if launchers.launched() else out)
+    _on_first_rank(lambda: check_writable(out, directory=True, remedy="choose another --out"))
     comparisons = [
         Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
         for name in published(options.name).experiments
     ]
     interrupted = False
     for comparison in comparisons:
-        runner = Runner(comparison, out / comparison.name, options.seeds, options.jobs, options.data_dir)
+        runner = Runner(
+            comparison, out / comparison.name, list(dict.fromkeys(options.seeds)), options.jobs, options.data_dir
+        )
         try:
             for method in options.methods:
                 comparison.rows[method] = runner.measure(method)
@@ -174,7 +181,7 @@ class Runner:
 
     def _run(self, name: str, experiment: Experiment, objective: str = "oialr_hpo.objective:evaluate") -> RunDirectory:
         path = self.out / name
-        if _complete(path, experiment):
+        if _on_first_rank(lambda: _complete(path, experiment)):
             return RunDirectory.open(path)
         if launchers.first():
             print(f"\n{path}", flush=True)
@@ -182,7 +189,7 @@ class Runner:
         finished = search.run(
             experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective
         )
-        if not _complete(path, experiment):
+        if not _on_first_rank(lambda: _complete(path, experiment)):
             raise Interrupted
         return finished
 

@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if launchers.first():
         print(f"\n{summary(finished)}")
         states = [trial.state for trial in finished.trials()]
+        if ended := ended_by_time(finished, states):
+            print(ended, file=sys.stderr)
         if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
             print("interrupted; the same command with --resume goes on", file=sys.stderr)
             raise SystemExit(INTERRUPTED)
@@ -119,7 +121,10 @@ def run(
     ranks = launchers.size() or 2 if engine == "optuna" else launchers.join()
     engine = choose_engine(engine, ranks, jobs, ranks_per_trial)
 
+    path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
+
     def check() -> Experiment:
+        RunDirectory(path).check_free(resume)
         checked = experiments.load(experiment, changes) if isinstance(experiment, str) else experiment
         checked = with_sampler(with_starts(checked, start_from), engine)
         prepare_data = experiments.find_data if stage_dir else experiments.prepare_data
@@ -127,19 +132,19 @@ def run(
         return checked
 
     def prepare(checked: Experiment, data_dir: Path | None) -> Search:
-        path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
         if probe:
             from oialr_hpo.probe import probed
 
-            RunDirectory(path).check_free(resume)
             checked = probed(checked, path / "probe.yaml", data_dir, resume)
         where = environment(ranks, jobs, ranks_per_trial) | {"deadline": deadline}
         directory = RunDirectory.create(path, checked, where, resume)
         held.callback(directory.release)
+        if resume and sum(trial.finished for trial in directory.trials()) >= checked.trials:
+            print(f"{path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
         for file in directory.torn():
             print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
-        return Search(checked, directory, data_dir, deadline, objective, ranks_per_trial)
+        return Search(checked, directory, absolute(data_dir), deadline, objective, ranks_per_trial)
 
     one_thread = threadpool_limits(1, "blas")  # for proposals more would only spin, on CPUs that trials need
     with one_thread, ExitStack() as held, stop or StopRequest() as stopping:
@@ -152,6 +157,7 @@ def run(
         else:
             from oialr_hpo.engines import mpi, propulate
 
+            data_dir, stage_dir = mpi.on_first_rank(lambda: (absolute(data_dir), absolute(stage_dir)))
             checked = mpi.on_first_rank(check)
             staged = mpi.on_every_node(lambda: stage(checked, data_dir, stage_dir)) if stage_dir else data_dir
             search = mpi.on_first_rank(lambda: prepare(checked, staged))
@@ -160,6 +166,23 @@ def run(
             except BaseException:
                 mpi.abort_all("the search itself failed")
     return search.run
+
+
+def absolute(directory: Path | None) -> Path | None:
+    """A path that all ranks understand alike, wherever each works."""
+    return directory.absolute() if directory else None
+
+
+def ended_by_time(run: RunDirectory, states: Sequence[State]) -> str | None:
+    """What became of a search whose time limit ended it before its budget of trials was spent."""
+    experiment, deadline = run.experiment, run.environment.get("deadline")
+    ended = sum(state not in (State.RUNNING, State.INTERRUPTED) for state in states)
+    if deadline is None or time.time() < deadline or ended >= experiment.trials:
+        return None
+    return (
+        f"the time limit of {experiment.time_limit} ended the search after {ended} of {experiment.trials} trials; "
+        f"--resume goes on for as long again, or with another --time-limit"
+    )
 
 
 def with_sampler(experiment: Experiment, engine: Literal["propulate", "optuna"]) -> Experiment:

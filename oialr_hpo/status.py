@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("status", __doc__.split(": ")[1])
     parser.epilog = MEANING
     parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--csv", action="store_true", help="one row per trial")
-    parser.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--json", action="store_true", help="for programs")
+    kinds.add_argument("--csv", action="store_true", help="one row per trial")
+    kinds.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
     options = parser.parse_args(arguments)
     run = RunDirectory.open(options.run)
     if options.watch:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
+from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, written
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.files import check_writable
+from oialr_hpo.mistake import reason
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import table
 from oialr_hpo.runs.directory import RunDirectory
@@ -57,15 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.weights and len(options.seeds or [0]) > 1:
         parser.error("--weights keeps one network; give one seed")
     experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
+    if options.weights:
+        check_writable(options.weights)
+    if options.out:
+        RunDirectory(options.out).check_free(options.resume)
     if options.stage_dir:
         options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
     else:
         experiments.prepare_data(experiment, options.data_dir)
-    session = Session.open(options.out, experiment, arguments, options.resume) if options.out else None
-
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
-    seeds = options.seeds or [experiment.seed]
+    seeds = list(dict.fromkeys(options.seeds or [experiment.seed]))
+    session = Session.open(options.out, experiment, seeds, arguments, options.resume) if options.out else None
+    before = {options.weights} if options.weights and options.weights.exists() else set()
+    kept = not session or not any(trial.seed == seeds[0] and trial.finished for trial in session.trials)
     trials = []
     with session or nullcontext():
         for seed in seeds:
@@ -79,6 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unchanged = options.method == "file" and not options.set and options.split == "validation"
     if unchanged and evidence.get("seed") in seeds and evidence.get("score") is not None:
         print(compare(trials[seeds.index(evidence["seed"])], evidence))
+    if options.weights and not kept:
+        print(f"{options.weights} is not written: the training had ended before; train anew for it", file=sys.stderr)
+    elif options.weights and trials[0].state is State.COMPLETE:
+        print(written([options.weights], before))
     if any(trial.score is None for trial in trials):
         raise SystemExit(1)
 
@@ -102,14 +113,23 @@ class Session:
     trials: list[Trial]
 
     @classmethod
-    def open(cls, out: Path, experiment: Experiment, arguments: Sequence[str] | None, resume: bool) -> "Session":
-        """A run directory which `status` and `figures` read like a search's.
+    def open(
+        cls,
+        out: Path,
+        experiment: Experiment,
+        seeds: Iterable[int],
+        arguments: Sequence[str] | None,
+        resume: bool,
+    ) -> "Session":
+        """A run directory which `status` and `figures` read like a search's, of as many trials as seeds.
 
         Raises:
             RunDirectoryError: `out` is used and `resume` is false, its trainings are others, or it cannot be written.
         """
         given = sys.argv[1:] if arguments is None else arguments
         command = shlex.join(["python", "-m", "oialr_hpo.train", *given])
+        known = {trial.seed for trial in RunDirectory(out).trials()} | set(seeds)
+        experiment = experiment.model_copy(update={"trials": len(known)})
         run = RunDirectory.create(out, experiment, environment(1, 1) | {"command": command}, resume)
         return cls(run, StopRequest(), run.log(0), run.trials())
 
@@ -165,13 +185,11 @@ def train(
         checkpoint=checkpoint,
         weights=weights,
     )
-    for record in records:
+    for record in _until_diverged(records, trial):
         watch.tell(record)
         trial.add(record)
-        numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
-        shown = {name: value for name, value in numbers.items() if name not in NOTES or name in PRINTED}
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        print(f"seed {seed}  epoch {record['epoch']}/{experiment.training.epochs}  {figures}", flush=True)
+        for line in lines(record, experiment.training.epochs):
+            print(f"seed {seed}  {line}", flush=True)
         if session:
             session.log.epoch(trial)
             if session.stop.received:
@@ -179,7 +197,7 @@ def train(
                 with suppress(StopIteration):
                     records.send(session.stop.received)  # the training loop saves a checkpoint
                 break
-    if trial.state is not State.INTERRUPTED:
+    if trial.state is State.RUNNING:
         judge(trial, experiment, tested=split == "test")
     watch.stop(trial)
     if session:
@@ -189,6 +207,31 @@ def train(
     if trial.reason:
         print(f"seed {seed} failed: {trial.reason}", file=sys.stderr)
     return trial
+
+
+def _until_diverged(records: Iterator[dict[str, Any]], trial: Trial) -> Iterator[dict[str, Any]]:
+    """The records of a training, whose divergence is the trial's end, not the program's."""
+    try:
+        yield from records
+    except ArithmeticError as error:
+        trial.state, trial.reason = State.FAILED, reason(error)
+
+
+def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
+    """An epoch's record in words; what was measured on the test split has a line of its own."""
+    numbers = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name not in NOTES}
+    progress = {name: record[name] for name in PRINTED if name in record}
+    validated = record.get("validation")
+    shown = progress | (numbers if validated is None else validated)
+    found = [f"epoch {record['epoch']}/{epochs}  {figures(shown)}"]
+    if validated is None:
+        return found
+    tested = {name: value for name, value in numbers.items() if name not in PRINTED}
+    return [*found, f"test split  {figures(tested)}"]
+
+
+def figures(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 def report(trials: Sequence[Trial], split: Split) -> str:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from oialr_hpo.commands import Parser, command, path
+from oialr_hpo.commands import Parser, command, path, written
 from oialr_hpo.report import study
 from oialr_hpo.report.write import write
 from oialr_hpo.runs.directory import RunDirectory
@@ -13,8 +13,9 @@ from oialr_hpo.runs.directory import RunDirectory
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("report", __doc__.split(": ", 1)[1])
     parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search, running or finished")
-    parser.add_argument("--out", type=path, metavar="DIR", help="for report.html and figures/ (default: RUN)")
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--out", type=path, metavar="DIR", help="for report.html and figures/ (default: RUN)")
+    kinds.add_argument(
         "--optuna", type=path, metavar="FILE", help="write only this, a study.db or study.log for optuna-dashboard"
     )
     options = parser.parse_args(arguments)
@@ -23,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = study.write(run, options.optuna)
         print(f"{options.optuna}: study {name}; look at it with: optuna-dashboard {shlex.quote(str(options.optuna))}")
     else:
-        for file in write(run, options.out):
-            print(file)
+        out = options.out or run.path
+        before = {*out.glob("*.html"), *out.glob("figures/*.png")}
+        print(written(write(run, out), before))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The append-only files `trials/rank-*.jsonl` are the only truth. Everything else 
 `RunDirectory.trials`.
 """
 
+import difflib
 import fcntl
 import math
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten, recorded
+from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.files import RunDirectoryError, torn, write_whole
 from oialr_hpo.runs.log import TrialLog, read
@@ -30,7 +32,7 @@ class RunDirectory:
         self._lock: IO[bytes] | None = None
 
     def __reduce__(self) -> tuple[type["RunDirectory"], tuple[Path]]:
-        return RunDirectory, (self.path,)
+        return RunDirectory, (self.path.absolute(),)  # other ranks may work elsewhere
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, environment: Mapping[str, Any], resume: bool) -> "RunDirectory":
@@ -72,15 +74,31 @@ class RunDirectory:
         return (self.path / "experiment.yaml").exists()
 
     def check_free(self, resume: bool) -> None:
-        """Refuse a directory that holds a search, unless that is to be gone on with.
+        """Refuse a directory that holds a search, unless that is to be gone on with, and one that cannot be written.
 
         Raises:
-            RunDirectoryError: it does, and `resume` is false.
+            RunDirectoryError: it holds one and `resume` is false, or none and `resume` is true, or cannot be written.
         """
         if self.used and not resume:
             raise RunDirectoryError(
                 f"{self.path} already holds a search; add --resume to go on, or choose another --out"
             )
+        if resume and not any((self.path / name).exists() for name in ("experiment.yaml", "lock", "probe.yaml")):
+            raise RunDirectoryError(
+                f"{self.path} holds no search to go on with;{self._near()} leave out --resume to begin one"
+            )
+        try:
+            check_writable(self.path, directory=True, remedy="choose another --out")
+        except Mistake as error:
+            raise RunDirectoryError(str(error)) from None
+
+    def _near(self) -> str:
+        """Run directories beside this one, the likeliest first."""
+        if not self.path.parent.is_dir():
+            return ""
+        names = sorted(file.parent.name for file in self.path.parent.glob("*/experiment.yaml"))
+        near = difflib.get_close_matches(self.path.name, names, n=3, cutoff=0.5) or names[:3]
+        return f" near: {', '.join(str(self.path.with_name(name)) for name in near)};" if near else ""
 
     @property
     def experiment(self) -> Experiment:

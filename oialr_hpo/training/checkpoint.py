@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
 from torch import nn
 
 from oialr_hpo.oialr import OIALR
@@ -60,11 +59,3 @@ class Checkpoint:
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"])
         return state["progress"]
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes a network's weights as safetensors, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_model(model, str(partial))
-    os.replace(partial, path)

@@ -17,10 +17,11 @@ from oialr_hpo.record import metrics
 from oialr_hpo.runs.scoring import goals
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
-from oialr_hpo.training.checkpoint import Checkpoint, save_weights
+from oialr_hpo.training.checkpoint import Checkpoint
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.schedule import make_schedule, steps
 from oialr_hpo.training.sizes import SIZES, count, sizes
+from oialr_hpo.training.weights import describe, save_weights
 
 
 class Diverged(ArithmeticError):
@@ -46,8 +47,9 @@ def train(
     first record also full_ranks, of those to come), seconds (of training and evaluating so far, in all sessions),
     setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
     (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
-    last epoch; those metrics are added to the last record. Where weights are tracked, a record holds track_share (of
-    the epoch's time) and, once there is something to compare with, stability and similarity per layer.
+    last epoch; those metrics replace the validation's in the last record, which keeps these, and the sizes of that
+    epoch's network, as validation. Where weights are tracked, a record holds track_share (of the epoch's time) and,
+    once there is something to compare with, stability and similarity per layer.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -127,9 +129,11 @@ def train(
         }
         if epoch == 1 and oialr:
             record["full_ranks"] = {layer.name: min(layer.shape) for layer in oialr.report if not layer.reason}
+        validated: dict[str, Any] = {}
         if task.validates:
             if first_replica:
-                record |= _evaluate(task, model, "validation", device, experiment.training.precision)
+                validated = _evaluate(task, model, "validation", device, experiment.training.precision)
+                record |= validated
             record = replicas.from_first(record)
             reached = goals(record, experiment.score)[0]
             if reached < best:
@@ -139,7 +143,8 @@ def train(
         patience = experiment.training.patience if task.validates else None
         last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test" and first_replica:
-            record |= kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
+            tested = kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
+            record = record | {"validation": validated | {name: record[name] for name in SIZES}} | tested
         if tracker:
             before = tracker.seconds
             record |= tracker.observe()
@@ -148,7 +153,7 @@ def train(
         interrupted = yield record
         if last:
             if weights and first_replica:
-                save_weights(kept, weights)
+                save_weights(kept, weights, describe(experiment, seed, task.split, record))
             return
         if interrupted is not None or resumable.due():
             seconds = time.perf_counter() - started

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.files import check_file, check_writable
 from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import load_low_rank
@@ -63,11 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_data_directories()
     options = parser.parse_args(arguments)
     experiment = experiments.load(options.experiment, options.set).fixed()
+    out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
+    check_writable(out, directory=True, remedy="choose another --out")
+    if options.checkpoint:
+        check_file(options.checkpoint)
     experiments.prepare_data(experiment, options.data_dir)
     torch.set_num_threads(options.threads or threads_per_worker(1))
     task = image_task(experiment, options.data_dir)
     network = trained_network(experiment, task, options.checkpoint)
-    out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
     out.mkdir(parents=True, exist_ok=True)
     try:
         found = analyse(
@@ -133,7 +136,7 @@ def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) 
     if checkpoint:
         try:
             network = densify(load_low_rank(network, read_weights(checkpoint)))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
             why = reason(error)
             raise CheckpointError(f"{checkpoint} does not fit the network {experiment.model['name']}: {why}") from None
     elif not {"pretrained", "weights"} & {key for key, value in experiment.model["arguments"].items() if value}:
@@ -150,15 +153,19 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: there is none.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    check_file(path)
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
-        raise CheckpointError(f"{path} holds no weights that can be read ({type(error).__name__})") from None
+    except Exception as error:  # of a damaged file torch, zipfile and pickle raise nearly anything
+        why = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise CheckpointError(
+            f"{path} holds no weights that can be read ({why}); choose another --checkpoint"
+        ) from None
     for key in ("state_dict", "model"):
-        content = content.get(key, content)
-    return {key.removeprefix("module."): value for key, value in content.items()}
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds something else than a state dict; choose another --checkpoint")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def finetune(network: nn.Module, experiment: Experiment, task: Any, epochs: int, lr: float) -> float:

@@ -356,11 +356,17 @@ class _Record:
         fingerprint = digest.hexdigest()
         if path is None or not path.exists():
             return cls(path, fingerprint, {}, 0.0, 0.0)
-        state = json.loads(path.read_text())
-        if state["fingerprint"] != fingerprint:
+        try:
+            state = json.loads(path.read_bytes())
+            layers = {
+                str(name): (int(k_s), int(k_t), float(reached)) for name, (k_s, k_t, reached) in state["layers"].items()
+            }
+            passes, found = float(state["passes"]), state["fingerprint"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f"{path} is damaged; remove it, or choose another file") from None
+        if found != fingerprint:
             raise ValueError(f"{path} is of another network or other options; remove it, or choose another file")
-        layers = {name: (done[0], done[1], done[2]) for name, done in state["layers"].items()}
-        return cls(path, fingerprint, layers, state["passes"], state["passes"])
+        return cls(path, fingerprint, layers, passes, passes)
 
     def add(self, name: str, k_s: int, k_t: int, accuracy: float, *, passes: float) -> None:
         self.layers[name] = k_s, k_t, accuracy

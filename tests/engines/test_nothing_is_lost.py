@@ -69,7 +69,7 @@ def test_killed_at_twenty_moments_and_resumed_with_other_ranks_engines_and_sampl
 
 def launch(out: Path, ranks: int, sampler: str, trials: int) -> "subprocess.Popen[str]":
     launcher = [str(MPIRUN), "-n", str(ranks)] if ranks > 1 else []
-    resume = "resume" if out.exists() else ""
+    resume = "resume" if (out / "lock").exists() else ""
     changes = [f"trials={trials}", f"sampler.name={sampler}"]
     command = [*launcher, sys.executable, "-c", SCRIPT, str(out), "tests.objectives:quick", resume, *changes]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)

@@ -1,0 +1,49 @@
+"""A trained network as a safetensors file, which says in its metadata where it comes from."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_model
+from torch import nn
+
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.runs.scoring import scores
+
+PACKAGES = ("oialr_hpo", "torch", "timm", "safetensors")
+
+
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a network's weights, whole or not at all; `oialr_hpo.oialr.load_low_rank` reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.touch()
+    mode = partial.stat().st_mode & 0o777  # as the umask wants it; safetensors writes for the owner only
+    save_model(model, str(partial), metadata=dict(metadata))
+    partial.chmod(mode)
+    os.replace(partial, path)
+
+
+def describe(experiment: Experiment, seed: int, split: str, record: Mapping[str, Any]) -> dict[str, str]:
+    """What a trained network is: JSON texts by name.
+
+    Args:
+        record: of the epoch that the weights are from, with the metrics of `split`.
+    """
+    try:
+        score: list[float] | None = scores(record, experiment.score)
+    except (KeyError, TypeError):  # nothing that is scored was measured
+        score = None
+    about = {
+        "experiment": experiment.dump(),
+        "seed": seed,
+        "split": split,
+        "score": score,
+        "metrics": {name: value for name, value in record.items() if isinstance(value, (int, float))},
+        "ranks": record.get("ranks", {}),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    return {"format": "pt"} | {name: json.dumps(value, default=str) for name, value in about.items()}

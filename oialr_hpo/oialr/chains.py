@@ -34,8 +34,7 @@ class _LinearChain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, u: Tensor, sigma: Tensor, vt: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(z, u, sigma, vt)
-        rows = z.numel() // z.shape[-1]
-        return _affine(z, u @ sigma, bias) if rows >= u.shape[0] else _affine(F.linear(z, sigma), u, bias)
+        return _affine(z, u @ sigma, bias) if _many_rows(z, u.shape[0]) else _affine(F.linear(z, sigma), u, bias)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -43,12 +42,17 @@ class _LinearChain(torch.autograd.Function):
         dx = dsigma = dbias = None
         g = dy @ u
         if ctx.needs_input_grad[0]:
-            dx = g @ (sigma @ vt) if g.numel() // g.shape[-1] >= vt.shape[1] else (g @ sigma) @ vt
+            dx = g @ (sigma @ vt) if _many_rows(g, vt.shape[1]) else (g @ sigma) @ vt
         if ctx.needs_input_grad[3]:
             dsigma = g.reshape(-1, g.shape[-1]).t() @ z.reshape(-1, z.shape[-1])
         if ctx.needs_input_grad[5]:
             dbias = _column_sums(dy.reshape(-1, dy.shape[-1]))
         return dx, None, None, dsigma, None, dbias
+
+
+def _many_rows(x: Tensor, size: int) -> bool:
+    """Whether x has at least `size` rows. Compiled and exported code is to serve any number, and takes it for many."""
+    return torch.compiler.is_compiling() or x.numel() // x.shape[-1] >= size
 
 
 def _affine(z: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

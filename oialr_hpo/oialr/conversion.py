@@ -13,6 +13,7 @@ from torch.nn.parameter import Parameter
 
 from oialr_hpo.oialr.attention import Attention
 from oialr_hpo.oialr.decomposition import svd_with_free_bases
+from oialr_hpo.oialr.distributed import plain, unwrapped
 from oialr_hpo.oialr.layers import LowRank, become, low_rank_kind
 from oialr_hpo.oialr.merging import thin_layer
 from oialr_hpo.oialr.optimizers import Optimizers
@@ -115,10 +116,11 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
     """Loads the state dict of a low-rank or merged network into `model`, a dense one of the same kind.
 
     The model takes on the shapes of the state, and is returned. A tied weight may be stored once, as
-    `safetensors.torch.save_model` does. Raises RuntimeError, as `load_state_dict` does, for keys that do not fit.
+    `safetensors.torch.save_model` does; either of both may be inside torch.compile or DistributedDataParallel, also in
+    parts. Raises RuntimeError, as `load_state_dict` does, for keys that do not fit.
     """
-    layers = plan(model)
-    state = dict(state_dict)
+    network = unwrapped(model)
+    layers, state = plan(network), _under_names_of(network, state_dict)
     for layer, part in product(layers, STORED):
         stored = [state[key] for name in layer.users if (key := f"{name}.{part}") in state]
         state |= {f"{name}.{part}": stored[0] for name in layer.users if stored}
@@ -126,16 +128,31 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
         {key.removesuffix(suffix): len(value) for key, value in state.items() if key.endswith(suffix)}
         for suffix in (".sigma", ".down.weight")
     )
-    reshape(model, layers, ranks)
-    unfuse(model, [layer for layer in layers if layer.name in thin or f"{layer.name}.weight" in state])
+    reshape(network, layers, ranks)
+    unfuse(network, [layer for layer in layers if layer.name in thin or f"{layer.name}.weight" in state])
     for layer in layers:
         if layer.name in thin:
             twin = None
             for name in layer.users:
-                dense = model.get_submodule(name)
+                dense = network.get_submodule(name)
                 weight = dense.get_parameter("weight")
                 up, _, vt = empty_factors(weight, layer.shape, thin[layer.name])
                 twin = thin_layer(dense, vt.to(weight.dtype), up.to(weight.dtype), twin)
                 become(dense, twin)
-    model.load_state_dict(state)
+    network.load_state_dict(state)
     return model
+
+
+def _under_names_of(network: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state under the network's own names, whichever parts of either were compiled or wrapped."""
+    modules = {plain(name): name for name, _ in network.named_modules()}
+    state = {plain(key): value for key, value in state_dict.items()}
+    if "module" not in modules and any(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+    named = {}
+    for key, value in state.items():
+        owner = key
+        while owner not in modules:
+            owner = owner.rpartition(".")[0]
+        named[f"{modules[owner]}{key.removeprefix(owner)}".removeprefix(".")] = value
+    return named

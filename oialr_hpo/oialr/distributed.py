@@ -1,4 +1,4 @@
-"""DistributedDataParallel around a network whose parameters change shape."""
+"""What is around a network whose parameters change shape: DistributedDataParallel, torch.compile."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ HOOKS = [name for name in vars(nn.Module()) if "hook" in name]  # a module's att
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network itself, inside DistributedDataParallel and torch.compile."""
-    if isinstance(model, DistributedDataParallel):
+    """The network itself, inside DistributedDataParallel, DataParallel and torch.compile."""
+    if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
         return unwrapped(model.module)
     compiled = getattr(model, "_orig_mod", None)
     return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
+
+
+def plain(name: str) -> str:
+    """The name of a module or parameter as it is without torch.compile, of parts of the network too."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def check_whole(model: nn.Module) -> None:

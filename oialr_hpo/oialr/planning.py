@@ -12,6 +12,7 @@ from torch.nn.parameter import Parameter, is_lazy
 from torch.nn.utils import parametrize
 
 from oialr_hpo.oialr.attention import Attention
+from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.layers import LowRank, base_of
 from oialr_hpo.oialr.merging import Thin
 from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent
@@ -71,7 +72,7 @@ def plan(
 
     Raises ValueError for a pattern that matches no layer, and for a network that is low-rank.
     """
-    layers, projections = _weights(model)
+    layers, projections = _weights(unwrapped(model))
     for pattern in (*include, *exclude):
         if layers and not any(fnmatchcase(layer.name, pattern) for layer in layers):
             raise ValueError(f"no layer of {type(model).__name__} matches '{pattern}'; print(plan(model)) lists them")

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from oialr_hpo.oialr.averages import copy_in, follow_all
 from oialr_hpo.oialr.conversion import convert, empty_factors, planned_weights, reshape
 from oialr_hpo.oialr.decomposition import svd
-from oialr_hpo.oialr.distributed import check_whole, process_group, rebuild, unwrapped
+from oialr_hpo.oialr.distributed import check_whole, plain, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.oialr.merging import merge
 from oialr_hpo.oialr.optimizers import Optimizers
@@ -180,13 +180,16 @@ class OIALR:
 
         Raises ValueError where the saved ranks belong to other layers than this network's.
         """
-        ranks = {str(name): int(rank) for name, rank in state_dict["ranks"].items()}
-        if ranks and not self._layers:
+        if state_dict["ranks"] and not self._layers:
             self.report = self._plan()
+        names = {plain(layer.name): layer.name for layer in self.report}
+        saved = {plain(str(name)): int(rank) for name, rank in state_dict["ranks"].items()}
+        ranks = {names.get(name, name): rank for name, rank in saved.items()}
+        was_frozen = {plain(str(name)) for name in state_dict.get("frozen", [])}
         for layer in self.report:  # frozen is what was frozen at the saved change-over
             if layer.name in ranks and layer.reason == "frozen":
                 layer.reason = ""
-            elif layer.name in state_dict.get("frozen", []) and not layer.reason:
+            elif plain(layer.name) in was_frozen and not layer.reason:
                 layer.reason = "frozen"
         odd = ranks.keys() ^ {layer.name for layer in self.report if not layer.reason}
         if ranks and odd:

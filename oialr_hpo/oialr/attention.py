@@ -60,7 +60,7 @@ class Attention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         if is_causal and attn_mask is None:
-            raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+            raise RuntimeError("Need attn_mask if specifying the is_causal hint.")  # as torch does
         q, k, v = self._project(query, key, value)
         batched = query.dim() == 3
         if not batched:

@@ -174,6 +174,7 @@ class OIALR:
         frozen = [layer.name for layer in self.report if layer.reason == "frozen"]
         return {"steps": self.steps, "updates": self.updates, "ranks": self.ranks, "frozen": frozen}
 
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken; to be called before the model's and the optimizer's own
         `load_state_dict`, since it gives both the shapes these expect; `averages` as well.

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import Parser, command, path
-from oialr_hpo.engines import launchers
+from oialr_hpo.engines import launchers, preflight
 from oialr_hpo.engines.process import LAUNCHER_VARIABLES
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.progress import table
 from oialr_hpo.search import PACKAGES
 from oialr_hpo.staging import stage
@@ -165,7 +166,23 @@ def check(
     experiment = _experiment(name, changes, findings)
     run = out or (Path("runs") / Path(name).stem if name else Path("runs"))
     findings.facts.append(_run_directory(ranks, run, findings))
-    findings.facts.append(_data(ranks, experiment, data_dir, stage_dir, findings))
+    if experiment is None:
+        findings.facts.append("data: not looked at; name an experiment")
+        return findings
+    try:
+        staged = _data(ranks, experiment, data_dir, stage_dir)
+    except DataError as error:
+        findings.facts.append("data: not found")
+        findings.errors.append(str(error))
+        return findings
+    where = f" in {staged}" if staged else ""
+    findings.facts.append(f"data: {experiment.data.get('dataset', experiment.task)} is ready{where}")
+    try:
+        ranks.on_first_rank(lambda: preflight.rehearse(experiment, place.threads, staged).close())
+        findings.facts.append("rehearsal: a step and an evaluation went well")
+    except Mistake as error:
+        findings.facts.append("rehearsal: a step or an evaluation failed")
+        findings.errors.append(str(error))
     return findings
 
 
@@ -363,12 +380,12 @@ def _seen(directory: Path, size: int) -> str | None:
         time.sleep(0.2)
 
 
-def _data(
-    ranks: Ranks, experiment: Experiment | None, data_dir: Path | None, stage_dir: Path | None, findings: Findings
-) -> str:
-    """Make the data ready as a search would: found, downloaded or staged, and decoded."""
-    if experiment is None:
-        return "data: not looked at; name an experiment"
+def _data(ranks: Ranks, experiment: Experiment, data_dir: Path | None, stage_dir: Path | None) -> Path | None:
+    """Make the data ready as a search would, found, downloaded or staged, and decoded; returns where it is.
+
+    Raises:
+        DataError: there is none.
+    """
 
     def ready() -> Path | None:
         if stage_dir:
@@ -376,13 +393,8 @@ def _data(
         experiments.prepare_data(experiment, data_dir)
         return data_dir
 
-    try:
-        ranks.on_first_rank(lambda: experiments.find_data(experiment, data_dir))  # downloads by one rank of all
-        found = ranks.on_every_node(ready)
-    except DataError as error:
-        findings.errors.append(str(error))
-        return "data: not found"
-    return f"data: {experiment.data.get('dataset', experiment.task)} is ready" + (f" in {found}" if found else "")
+    ranks.on_first_rank(lambda: experiments.find_data(experiment, data_dir))  # downloads by one rank of all
+    return ranks.on_every_node(ready)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from oialr_hpo import score as scores
 from oialr_hpo import tasks
 from oialr_hpo.files import check_file
-from oialr_hpo.mistake import Mistake, hint
+from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.score import Bound, Score
 from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
 
+T = TypeVar("T")
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
 """A whole number of optimizer steps, or a fraction of the run."""
 Share = Annotated[float, Gt(0), Lt(1)]
@@ -323,8 +324,7 @@ def prepare_data(experiment: Experiment, data_dir: Path | None) -> None:
     Raises:
         DataError: it is not; the message says where to put it.
     """
-    settings = tasks.load_settings(experiment.task)
-    settings.model_validate({"data": experiment.data, "model": experiment.model}).prepare_data(data_dir)
+    _ask_task(experiment, lambda settings: settings.prepare_data(data_dir))
 
 
 def find_data(experiment: Experiment, data_dir: Path | None) -> dict[str, Path]:
@@ -333,8 +333,18 @@ def find_data(experiment: Experiment, data_dir: Path | None) -> dict[str, Path]:
     Raises:
         DataError: there are none; the message says where to put them.
     """
+    return _ask_task(experiment, lambda settings: settings.find_data(data_dir))
+
+
+def _ask_task(experiment: Experiment, question: Callable[[tasks.TaskSettings], T]) -> T:
+    """The answer of the settings of an experiment's task, which may be of the user's own class."""
     settings = tasks.load_settings(experiment.task)
-    return settings.model_validate({"data": experiment.data, "model": experiment.model}).find_data(data_dir)
+    try:
+        return question(settings.model_validate({"data": experiment.data, "model": experiment.model}))
+    except (Mistake, OSError):
+        raise
+    except Exception as error:
+        raise ExperimentError(f"task: {experiment.task}: {described(error)}") from error
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -425,6 +435,8 @@ def _validate(content: dict[str, Any], where: str) -> Experiment:
         resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
     except ValidationError as error:
         raise ExperimentError(f"{where}: {_first_line(error, settings)}") from None
+    except Exception as error:
+        raise ExperimentError(f"{where}: task: {experiment.task}: {described(error)}") from error
     return experiment.model_copy(update=resolved.model_dump())
 
 

@@ -59,7 +59,7 @@ def explain(error: BaseException) -> tuple[Outcome, str]:
     except BaseException:
         said = ""
     name = type(error).__name__
-    reason = said if said and isinstance(error, (Fault, RecordError)) else f"{name}: {said}" if said else name
+    reason = said if said and isinstance(error, (Mistake, RecordError)) else f"{name}: {said}" if said else name
     try:
         return _outcome(error, reason), one_line(reason)
     except Exception:

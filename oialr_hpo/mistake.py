@@ -1,7 +1,10 @@
 """What the user can mend, in one line."""
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST = 300
 """Characters of a message, with the `error: ` before it."""
@@ -28,6 +31,21 @@ def reason(error: BaseException) -> str:
     """Why something failed, in a line: what the system says of an `OSError`, else the exception's own words."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or " ".join(str(error).split()) or type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """What an exception says, in a line: its words, its kind unless this package raised it for its words, and where
+    the user's code was, if it was there: ` (my_task.py:12)`, the innermost line that is of no installed package."""
+    said, kind = reason(error), type(error).__name__
+    ours = str(Path(__file__).parent)
+    others = (ours, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [(frame.filename, frame.lineno) for frame in frames if not frame.filename.startswith(others)]
+    if isinstance(error, SyntaxError) and error.filename:
+        said, theirs = error.msg, [(error.filename, error.lineno)]
+    for_its_words = isinstance(error, ValueError) and frames and frames[-1].filename.startswith(ours)
+    named = said if for_its_words or said == kind else f"{kind}: {said}"
+    return f"{named} ({Path(theirs[-1][0]).name}:{theirs[-1][1]})" if theirs else named
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,8 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo import search
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
 from oialr_hpo.comparison import METHODS, Comparison, Measured, published, tables, write
-from oialr_hpo.engines import launchers
+from oialr_hpo.engines import launchers, preflight
+from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
 from oialr_hpo.files import check_writable
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Comparison(name, shorten(load(name, options.set), options.budget), experiments.load(name), {})
         for name in published(options.name).experiments
     ]
+    new = [comparison.experiment for comparison in comparisons if not (out / comparison.name).exists()]
+    _on_first_rank(lambda: rehearse(new, options.data_dir))
     interrupted = False
     for comparison in comparisons:
         runner = Runner(
@@ -90,6 +93,17 @@ def load(name: str, changes: Iterable[str]) -> Experiment:
     if len(loaded.score.metrics) > 1:
         raise ExperimentError(f"{name}: score names several goals, of which no trial is the best; name one")
     return loaded
+
+
+def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
+    """A step of training and an evaluation of either split, before hours of them.
+
+    Raises:
+        ExperimentError: these show a mistake.
+    """
+    for experiment in new:
+        experiments.prepare_data(experiment, data_dir)
+        preflight.rehearse(experiment, threads_per_worker(1), data_dir, ("validation", "test")).close()
 
 
 def shorten(experiment: Experiment, budget: float) -> Experiment:

@@ -1,5 +1,6 @@
 """What a search aims at: metrics that are to be small or large, and the bounds that others must keep."""
 
+import math
 from collections.abc import Iterable, Mapping, Set
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -81,6 +82,14 @@ class Bound(BaseModel):
 
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> "Bound":
+        low = -math.inf if self.min is None else self.min
+        high = math.inf if self.max is None else self.max
+        if not (low <= high and low < math.inf and high > -math.inf):
+            raise ValueError(f"nothing is at least {low:g} and at most {high:g}; change min or max")
+        return self
 
 
 def misdirected(score: Score, smaller: Set[str], larger: Set[str]) -> str | None:

@@ -21,9 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
-from oialr_hpo.engines import launchers, samplers
+from oialr_hpo.engines import launchers, preflight, samplers
+from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import Search
+from oialr_hpo.engines.worker import Search, threads_per_worker
 from oialr_hpo.experiment import Experiment, SamplerName
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
@@ -32,6 +33,7 @@ from oialr_hpo.staging import stage
 from oialr_hpo.status import summary
 from oialr_hpo.warm_start import with_starts
 
+OBJECTIVE = "oialr_hpo.objective:evaluate"
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 
 
@@ -87,7 +89,7 @@ def run(
     probe: bool = False,
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
-    objective: str = "oialr_hpo.objective:evaluate",
+    objective: str = OBJECTIVE,
     stop: StopRequest | None = None,
 ) -> RunDirectory:
     """Search the settings of an experiment; under mpirun every rank calls this.
@@ -106,6 +108,7 @@ def run(
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
+            A new search that has this one rehearses a step first, see `oialr_hpo.engines.preflight`.
         stop: knows afterwards whether a signal ended the search.
 
     Returns:
@@ -131,8 +134,11 @@ def run(
         prepare_data(checked, data_dir)
         return checked
 
-    def prepare(checked: Experiment, data_dir: Path | None) -> Search:
+    def prepare(checked: Experiment, data_dir: Path | None, threads: int) -> Search:
         deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
+        if objective == OBJECTIVE and not resume:
+            first.append(preflight.rehearse(checked, threads, data_dir, stop=stopping))
+            held.callback(first[0].close)
         if probe:
             from oialr_hpo.probe import probed
 
@@ -146,23 +152,26 @@ def run(
             print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
         return Search(checked, directory, absolute(data_dir), deadline, objective, ranks_per_trial)
 
+    first: list[TrainingProcess] = []
     one_thread = threadpool_limits(1, "blas")  # for proposals more would only spin, on CPUs that trials need
     with one_thread, ExitStack() as held, stop or StopRequest() as stopping:
         if engine == "optuna":
             from oialr_hpo.engines import optuna
 
             checked = check()
-            search = prepare(checked, stage(checked, data_dir, stage_dir) if stage_dir else data_dir)
-            optuna.run(search, jobs, stopping)
+            staged = stage(checked, data_dir, stage_dir) if stage_dir else data_dir
+            search = prepare(checked, staged, threads_per_worker(jobs))
+            optuna.run(search, jobs, stopping, *first)
         else:
             from oialr_hpo.engines import mpi, propulate
 
             data_dir, stage_dir = mpi.on_first_rank(lambda: (absolute(data_dir), absolute(stage_dir)))
             checked = mpi.on_first_rank(check)
             staged = mpi.on_every_node(lambda: stage(checked, data_dir, stage_dir)) if stage_dir else data_dir
-            search = mpi.on_first_rank(lambda: prepare(checked, staged))
+            threads = threads_per_worker(mpi.local_rank()[1])
+            search = mpi.on_first_rank(lambda: prepare(checked, staged, threads))
             try:
-                propulate.run(search, stopping)
+                propulate.run(search, stopping, *first)
             except BaseException:
                 mpi.abort_all("the search itself failed")
     return search.run

@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
     seeds = list(dict.fromkeys(options.seeds or [experiment.seed]))
+    if not options.resume:
+        from oialr_hpo.training.rehearsal import rehearse
+
+        list(rehearse(experiment, seed=seeds[0], threads=threads, data_dir=options.data_dir, split=options.split))
     session = Session.open(options.out, experiment, seeds, arguments, options.resume) if options.out else None
     before = {options.weights} if options.weights and options.weights.exists() else set()
     kept = not session or not any(trial.seed == seeds[0] and trial.finished for trial in session.trials)

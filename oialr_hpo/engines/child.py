@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from oialr_hpo.engines.channel import ChildEnd, Gone
@@ -52,6 +53,21 @@ class Job:
         return replace(self, arguments=self.arguments | arguments)
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where the child prints from now on: a file that is appended to. It answers ["ready"]."""
+
+    file: Path
+
+    def take(self) -> None:
+        """Print there; where that cannot be, on as before."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        with suppress(OSError), open(self.file, "ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+
+
 def main() -> None:
     parent = os.getppid()
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
@@ -65,6 +81,10 @@ def main() -> None:
             job = channel.receive()
         except Gone:
             return
+        if isinstance(job, Output):
+            job.take()
+            channel.send("ready")
+            continue
         outcome, reason = _run(job, channel)
         leaked = held and _memory() - held > LEAK_BYTES
         if leaked:

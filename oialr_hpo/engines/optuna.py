@@ -5,6 +5,7 @@ from multiprocessing.connection import wait
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.runs.trial import Role, Trial
@@ -13,8 +14,11 @@ from oialr_hpo.space import Value
 POLL_SECONDS = 0.5  # between looks at signals and timeouts; a worker with news is heard at once
 
 
-def run(search: Search, jobs: int, stop: StopRequest) -> None:
-    """Run a search to the end of its budget, going on from the trials already in its run directory."""
+def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | None = None) -> None:
+    """Run a search to the end of its budget, going on from the trials already in its run directory.
+
+    Worker 0 takes over the process `first`.
+    """
     earlier = search.run.trials()
     desk = Desk(search.experiment, jobs, earlier, search.deadline)
     proposer = Proposer(search, earlier, jobs)
@@ -24,7 +28,7 @@ def run(search: Search, jobs: int, stop: StopRequest) -> None:
         return judged and desk.stops(number)
 
     threads = threads_per_worker(jobs)
-    workers = [Worker(search, index, index, threads, stops) for index in range(jobs)]
+    workers = [Worker(search, index, index, threads, stops, process=None if index else first) for index in range(jobs)]
     try:
         for worker in workers:
             worker.wait_until_ready()

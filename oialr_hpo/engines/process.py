@@ -9,7 +9,7 @@ from typing import Any
 
 from oialr_hpo import faults
 from oialr_hpo.engines.channel import Gone, pair
-from oialr_hpo.engines.child import Job, Verdict
+from oialr_hpo.engines.child import Job, Output, Verdict
 from oialr_hpo.faults import Fault, Outcome
 from oialr_hpo.mistake import reason
 
@@ -26,11 +26,11 @@ class TrainingProcess:
 
     Args:
         threads: CPU threads of the child.
-        log: file that what it prints is appended to.
+        log: file that what it prints is appended to; None: nowhere, until `print_to`.
         listener: a socket that the child inherits.
     """
 
-    def __init__(self, threads: int, log: Path, listener: socket.socket | None = None):
+    def __init__(self, threads: int, log: Path | None = None, listener: socket.socket | None = None):
         self._threads, self._log, self._listener = threads, log, listener
         self._child: subprocess.Popen[bytes] | None = None
         self._spawn()
@@ -44,6 +44,13 @@ class TrainingProcess:
         """Wait for the child to be up; its death is the first job's failure."""
         while self._child is not None and self._child.poll() is None and self.receive(timeout=1.0) is None:
             pass
+
+    def print_to(self, log: Path) -> None:
+        """Append what it prints to a file from now on; it gets ready anew."""
+        self._log = log
+        if self._child is not None:
+            log.parent.mkdir(exist_ok=True)
+            self._channel.send(Output(log))
 
     def submit(self, job: Job) -> None:
         """Give it a job; `receive` tells how that goes.
@@ -102,8 +109,9 @@ class TrainingProcess:
         try:
             self._channel, child_end = pair()
             inherited = [child_end.fileno()] + ([self._listener.fileno()] if self._listener else [])
-            self._log.parent.mkdir(exist_ok=True)
-            with child_end, open(self._log, "ab") as output:
+            if self._log:
+                self._log.parent.mkdir(exist_ok=True)
+            with child_end, open(self._log or os.devnull, "ab") as output:
                 self._child = subprocess.Popen(
                     [sys.executable, "-m", "oialr_hpo.engines.child", str(child_end.fileno())],
                     pass_fds=inherited,

@@ -58,8 +58,10 @@ ISLAND_SIZE = 16  # ranks; the sampler learns from what its island has tried, so
 TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
 
 
-def run(search: Search, stop: StopRequest) -> None:
+def run(search: Search, stop: StopRequest, first: TrainingProcess | None = None) -> None:
     """Run a search to the end of its budget; every rank of COMM_WORLD calls this.
+
+    A worker that trains alone takes over the process `first`.
 
     Each `search.ranks_per_trial` ranks in a row train one trial together; the first of them is the worker.
     """
@@ -70,7 +72,7 @@ def run(search: Search, stop: StopRequest) -> None:
     workers = world.Split(color=min(group.rank, 1), key=world.rank)
     followers = Followers(group, stop) if group.rank == 0 and together > 1 else None
     if group.rank == 0:
-        _work(search, workers, followers, place, threads, stop)
+        _work(search, workers, followers, place, threads, stop, first if together == 1 else None)
     else:
         process = TrainingProcess(threads, search.run.output(world.rank // together, group.rank))
         try:
@@ -80,7 +82,13 @@ def run(search: Search, stop: StopRequest) -> None:
 
 
 def _work(
-    search: Search, comm: MPI.Comm, followers: Followers | None, place: int, threads: int, stop: StopRequest
+    search: Search,
+    comm: MPI.Comm,
+    followers: Followers | None,
+    place: int,
+    threads: int,
+    stop: StopRequest,
+    process: TrainingProcess | None,
 ) -> None:
     """Be one of the workers, the ranks of `comm`."""
     desk: LocalDesk | RemoteDesk
@@ -90,7 +98,7 @@ def _work(
         desk = LocalDesk(comm, Desk(search.experiment, comm.size, logged, search.deadline), stop)
     else:
         desk = RemoteDesk(comm, stop)
-    worker = Worker(search, comm.rank, place, threads, desk.stops, followers)
+    worker = Worker(search, comm.rank, place, threads, desk.stops, followers, process)
     try:
         experiment, space = search.experiment, search.experiment.space
         island = Island(comm, space, experiment, search.run.path, sessions_seed=experiment.seed + len(earlier))

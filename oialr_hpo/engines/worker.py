@@ -68,6 +68,7 @@ class Worker:
         stops: told the trial's number and its newest point after every epoch, and whether the trial is to be judged
             there; answers whether it stops early.
         followers: other ranks that train the same trials.
+        process: one to take over, with the same threads.
     """
 
     search: Search
@@ -76,6 +77,7 @@ class Worker:
     threads: int
     stops: Callable[[int, Point, bool], bool]
     followers: "Followers | None" = None
+    process: TrainingProcess | None = None
     trial: Trial | None = None
     _verdict: Verdict = Verdict.GO_ON
     _interrupting: bool = False
@@ -84,8 +86,13 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.log = self.search.run.log(self.index)
-        listener = self.followers.listener if self.followers else None
-        self._process = TrainingProcess(self.threads, self.search.run.output(self.index), listener)
+        output = self.search.run.output(self.index)
+        if self.process:
+            self._process = self.process
+            self._process.print_to(output)
+        else:
+            listener = self.followers.listener if self.followers else None
+            self._process = TrainingProcess(self.threads, output, listener)
 
     @property
     def connection(self) -> socket.socket:

@@ -6,13 +6,14 @@ A task is named in an experiment file by a built-in name or as `package.module:C
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from oialr_hpo.mistake import Mistake
+from oialr_hpo.mistake import Mistake, described, hint
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,11 @@ class Task(Protocol):
         """The scalar to minimise; called under autocast where that is on."""
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """The metrics of a split; the model is in eval mode, gradients are off."""
+        """The metrics of a split; the model is in eval mode, gradients are off.
+
+        A task may take a third argument, `batches`: so many suffice, for the rehearsal before a search. Without it, its
+        evaluation should take seconds, or what its metrics are called is not checked before.
+        """
 
 
 # name -> (settings, task). The settings import no torch, so that a search can check a file without it.
@@ -135,24 +140,53 @@ def load_task(task: str) -> type[Task]:
     """The class of a task.
 
     Raises:
-        LookupError: there is no such task.
+        LookupError: there is no such task, or it lacks what a task has.
     """
     loaded: type[Task] = resolve(BUILT_IN[task][1] if task in BUILT_IN else task)
+    if task not in BUILT_IN and (wrong := _wrong_with(loaded)):
+        raise LookupError(f"{task!r} is no task: {wrong}; see oialr_hpo.tasks.Task")
     return loaded
+
+
+def _wrong_with(task: object) -> str | None:
+    """What makes a task unusable, as far as its class tells."""
+    if not isinstance(task, type):
+        return f"it is no class but {type(task).__name__}"
+    settings = getattr(task, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, TaskSettings)):
+        return "it has no class Settings that extends oialr_hpo.tasks.TaskSettings"
+    methods = ("build_model", "train_batches", "loss", "evaluate")
+    if missing := [name for name in methods if getattr(task, name, None) in (None, getattr(Task, name))]:
+        return f"it has no {', '.join(missing)}"
+    asked = {"__init__": dict.fromkeys(("batch_size", "seed", "device", "data_dir", "split"))}
+    for name in ("__init__", *methods):
+        given = [None] * (1 + {"build_model": 0, "loss": 2, "evaluate": 2}.get(name, 1))
+        method = inspect.getattr_static(task, name)
+        try:
+            if inspect.isfunction(method):
+                inspect.signature(method).bind(*given, **asked.get(name, {}))
+        except TypeError as error:
+            return f"{name}: {error}"
+    return None
 
 
 def resolve(path: str) -> Any:
     """Import `package.module:name`.
 
     Raises:
-        LookupError: the module or the name does not exist.
+        LookupError: the module cannot be imported, or the name does not exist.
     """
     module, _, name = path.partition(":")
     if not module or not name:
         raise LookupError(f"{path!r} is neither a built-in task ({', '.join(BUILT_IN)}) nor package.module:Class")
     try:
-        return getattr(importlib.import_module(module), name)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise LookupError(f"{path!r}: {error}; is its directory on PYTHONPATH?") from None
-    except AttributeError:
-        raise LookupError(f"{path!r}: module {module} has no {name}") from None
+        its_own = error.name is not None and f"{module}.".startswith(f"{error.name}.")
+        remedy = "is its directory on PYTHONPATH?" if its_own else f"{module} needs it, install it"
+        raise LookupError(f"{path!r}: {error}; {remedy}") from None
+    except (Exception, SystemExit) as error:
+        raise LookupError(f"{path!r}: {module} cannot be imported: {described(error)}") from None
+    if not hasattr(imported, name):
+        raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, vars(imported))}".rstrip(";"))
+    return getattr(imported, name)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.autoformer import Autoformer
 from oialr_hpo.tasks.forecasting_settings import ForecastingSettings
@@ -29,6 +30,7 @@ class Forecasting:
 
     Raises:
         DataError: the series is missing or damaged.
+        Mistake: a batch is larger than the training part.
         ValueError: a part has fewer windows than the settings ask for.
     """
 
@@ -52,7 +54,11 @@ class Forecasting:
         self._windows: dict[str, Windows] = {}
         self._chosen = _evenly_spread(data.train_windows, len(self.windows("train")), "train")
         self._validated = _evenly_spread(data.validation_windows, len(self.windows("validation")), "validation")
-        self.steps_per_epoch = max(len(self._chosen) // batch_size, 1)
+        if batch_size > len(self._chosen):
+            raise Mistake(
+                f"training.batch_size {batch_size} exceeds the {len(self._chosen)} training windows; lower it"
+            )
+        self.steps_per_epoch = len(self._chosen) // batch_size
 
     def windows(self, part: Split | Literal["train"]) -> Windows:
         """All windows of a part, on the device from the first call on."""
@@ -92,11 +98,12 @@ class Forecasting:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return F.mse_loss(*self._forecast(model, batch))
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """`mse` and `mae` over all windows of a split, on scaled data; `loss` is the mse; `mae_units` is the mean over
-        the columns of their mean absolute errors in the series' own units."""
+    def evaluate(self, model: nn.Module, split: Split, batches: int | None = None) -> dict[str, float]:
+        """`mse` and `mae` over all windows of a split, or those of the first batches, on scaled data; `loss` is the
+        mse; `mae_units` is the mean over the columns of their mean absolute errors in the series' own units."""
         windows = self.windows(split)
         chosen = self._validated if split == "validation" else torch.arange(len(windows))
+        chosen = chosen[: batches and batches * EVALUATION_BATCH]
         errors, by_channel = [], []
         for index in chosen.to(self._device).split(EVALUATION_BATCH):
             forecast, target = self._forecast(model, windows[index])

@@ -1,6 +1,7 @@
 """Image classification with the networks of timm, torchvision, and `oialr_hpo.tasks.networks`."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks import Split
 from oialr_hpo.tasks.augmentation import TrainAugmentation, normalise
 from oialr_hpo.tasks.image_settings import ImageClassificationSettings
@@ -43,9 +45,15 @@ class ImageClassification:
             images.labels, split, data.validation_fraction, data.train_images, data.split_seed
         )
         self.split, self.validates = split, split == "validation"
-        self.steps_per_epoch = max(1, len(training) // batch_size)
+        for name, values in (("mean", data.mean), ("std", data.std)):
+            if len(values) not in (1, images.images.shape[-1]):
+                raise Mistake(
+                    f"data.{name} has {len(values)} values for {images.images.shape[-1]} channels; give as many"
+                )
+        check_batch(batch_size, len(training))
+        self.steps_per_epoch = len(training) // batch_size
         self._model, self._mean, self._std = settings.model, data.mean, data.std
-        self._batch_size, self._seed, self._device = min(batch_size, len(training)), seed, device
+        self._batch_size, self._seed, self._device, self._classes = batch_size, seed, device, len(images.classes)
         self._label_smoothing = data.label_smoothing
         self._augmentation = TrainAugmentation(
             data.mean,
@@ -72,12 +80,11 @@ class ImageClassification:
             yield self._augmentation(images, generator), labels
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        images, labels = batch
-        return F.cross_entropy(model(images).float(), labels, label_smoothing=self._label_smoothing)
+        return classification_loss(model, batch, self._classes, self._label_smoothing)
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Cross-entropy, top1 and top5 in percent, and error = 1 - top-1 as a fraction."""
-        return classification_metrics(model, self._unaugmented(self._evaluated))
+    def evaluate(self, model: nn.Module, split: Split, batches: int | None = None) -> dict[str, float]:
+        """Cross-entropy, top1 and top5 in percent, and error = 1 - top-1 as a fraction; of all images, or the first."""
+        return classification_metrics(model, islice(self._unaugmented(self._evaluated), batches))
 
     def evaluation_batches(self) -> Iterable[Batch]:
         """Images of the split that `evaluate` measures, and labels."""
@@ -92,6 +99,31 @@ class ImageClassification:
         for part in (torch.arange(len(images)) if positions is None else positions).split(self._batch_size):
             pixels, labels = images[part]
             yield normalise(pixels, self._mean, self._std), labels
+
+
+def check_batch(batch_size: int, samples: int) -> None:
+    """Raises:
+    Mistake: a batch is larger than what is trained on.
+    """
+    if batch_size > samples:
+        raise Mistake(f"training.batch_size {batch_size} exceeds the {samples} training images; lower it")
+
+
+def classification_loss(model: nn.Module, batch: Batch, classes: int, label_smoothing: float) -> Tensor:
+    """Cross-entropy of a network's logits.
+
+    Raises:
+        Mistake: the network does not tell so many classes apart.
+    """
+    images, labels = batch
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise Mistake(
+            f"model: outputs of {found} for {len(labels)} images do not tell {classes} classes apart; "
+            f"set model.arguments.num_classes to {classes}"
+        )
+    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 
 def classification_metrics(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:

@@ -3,17 +3,17 @@
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.data import RealLabelsImagenet, create_loader
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from oialr_hpo.tasks import DataError, Split
-from oialr_hpo.tasks.image_classification import Batch, classification_metrics
+from oialr_hpo.tasks.image_classification import Batch, check_batch, classification_loss, classification_metrics
 from oialr_hpo.tasks.image_files import find_tree, read_rgb
 from oialr_hpo.tasks.image_settings import ImageFolderSettings
 from oialr_hpo.tasks.images import split_for
@@ -49,8 +49,9 @@ class ImageFolder:
         training, held_out = split_for(labels, split, data.validation_fraction, data.train_images, data.split_seed)
         self._chosen = FolderImages(files, labels).part(training.tolist())
         self.split, self.validates = split, split == "validation"
-        self._batch_size = min(batch_size, len(self._chosen))
-        self.steps_per_epoch = len(self._chosen) // self._batch_size
+        check_batch(batch_size, len(self._chosen))
+        self._batch_size, self._classes = batch_size, len(tree.classes)
+        self.steps_per_epoch = len(self._chosen) // batch_size
         self._training = self._loader(self._chosen, augment=True)
         if split == "test":
             self._held = FolderImages(tree.files["val"], tree.labels["val"])
@@ -71,14 +72,13 @@ class ImageFolder:
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        images, labels = batch
-        return F.cross_entropy(model(images).float(), labels, label_smoothing=self._data.label_smoothing)
+        return classification_loss(model, batch, self._classes, self._data.label_smoothing)
 
-    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """As `classification_metrics`, and real_top1 with ReaL labels, in percent."""
-        metrics = classification_metrics(model, self._evaluated)
+    def evaluate(self, model: nn.Module, split: Split, batches: int | None = None) -> dict[str, float]:
+        """As `classification_metrics`, and real_top1 with ReaL labels, in percent; of all images, or the first."""
+        metrics = classification_metrics(model, islice(self._evaluated, batches))
         if self.split == "test" and self._data.real_labels:
-            metrics["real_top1"] = self._real_top1(model)
+            metrics["real_top1"] = self._real_top1(model, batches)
         return metrics
 
     def evaluation_batches(self) -> Iterable[Batch]:
@@ -90,10 +90,10 @@ class ImageFolder:
         total = len(self._chosen)
         return Batches(self._loader(self._chosen.part([i * total // count for i in range(min(count, total))])))
 
-    def _real_top1(self, model: nn.Module) -> float:
+    def _real_top1(self, model: nn.Module, batches: int | None) -> float:
         labels_file = None if self._data.real_labels == "timm" else self._root / str(self._data.real_labels)
         real = RealLabelsImagenet([os.path.basename(file) for file in self._held.files], labels_file, topk=(1,))
-        for images, _ in self._evaluated:
+        for images, _ in islice(self._evaluated, batches):
             real.add_result(model(images))
         return float(real.get_accuracy(k=1))
 

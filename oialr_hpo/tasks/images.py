@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oialr_hpo import tasks
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks import DataError
 
 Split = Literal["train", "test"]
@@ -209,13 +210,19 @@ def split_for(
     any more. `train_images` of them, of each class its share, make a smaller set.
 
     Raises:
-        ValueError: see `stratified_split` and `stratified_subset`.
+        Mistake: no images are left for one of the two, or fewer than `train_images`.
     """
     labels = np.asarray(labels)
     training, held_out = stratified_split(labels, validation_fraction, seed)
     if split == "test":
         training = np.arange(len(labels))
+    elif not (len(training) and len(held_out)):
+        part, remedy = ("validation", "raise") if len(training) else ("training", "lower")
+        share = f"data.validation_fraction {validation_fraction} of {len(labels)} images"
+        raise Mistake(f"{share} leaves none for {part}; {remedy} it")
     if train_images is not None:
+        if train_images > len(training):
+            raise Mistake(f"data.train_images {train_images} exceeds the {len(training)} training images; lower it")
         training = training[stratified_subset(labels[training], train_images, seed)]
     return training, held_out
 
@@ -435,9 +442,8 @@ def _download(dataset: str, data_dir: Path | None, cache: Path) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             message = (
-                f"{dataset} is neither in {data_dir or cache} nor could it be downloaded ({lines[-1]}); put "
-                f"{archive.tar} or {archive.folder}/ from https://www.cs.toronto.edu/~kriz/cifar.html, or "
-                f"train/<class>/*.png and test/<class>/*.png, into {data_dir or cache}"
+                f"{dataset} is neither in {data_dir or cache} nor could it be downloaded ({lines[-1][:50]}); put there "
+                f"{archive.tar} from www.cs.toronto.edu/~kriz/cifar.html, or train/<class>/*.png and test/<class>/*.png"
             )
             failure.write_text(message)
             raise DataError(message) from None

@@ -28,8 +28,12 @@ def check_network_name(name: str) -> str:
         ValueError: there is no such network; the message names the most similar one.
     """
     known = network_names()
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or name.partition(".")[0] in known:
+    if name.partition(".")[0] in known:
         return name
+    if ":" in name:  # hf-hub:timm/resnet18.a1_in1k, local-dir:...: what is behind it is not known before it is loaded
+        inner = re.split("[:/]", name)[-1]
+        such = f", such as {inner!r}" if inner.partition(".")[0] in known else ""
+        raise ValueError(f"a network of a hub or a directory cannot be searched; name timm's own{such}")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     raise ValueError(f"name a network of timm or torchvision{f', such as {near[0]!r}' if near else ''}")
 

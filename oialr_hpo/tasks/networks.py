@@ -28,7 +28,7 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     library, _, member = name.rpartition("/")
     if library == "torchvision" and member in torchvision.models.list_models():
         return torchvision.models.get_model(member, **arguments)
-    if timm.is_model(name) or library.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+    if ":" not in name and timm.is_model(name):
         return timm.create_model(name, **arguments)
     if isinstance(network := getattr(timm.models, name, None), type):
         return network(**arguments)

@@ -38,6 +38,7 @@ def train(
     weights: Path | None = None,
     dense: int | None = None,
     setup_began: float | None = None,
+    rehearsal: bool = False,
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
@@ -55,6 +56,8 @@ def train(
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
     one: an interruption. A finished training leaves its network's weights in the file `weights`, which
     `oialr_hpo.oialr.load_low_rank` reads.
+
+    In a `rehearsal` the first step is the last one, and is measured like a last epoch.
 
     With several `replicas`, all of them call this and get the same records; only the first one measures and saves.
 
@@ -98,7 +101,8 @@ def train(
         model.train()
         loss_sum, waited, epoch_started = torch.zeros((), device=device), 0.0, time.perf_counter()
         batches = iter(task.train_batches(epoch))
-        for _ in range(task.steps_per_epoch):
+        of_the_epoch = 1 if rehearsal else task.steps_per_epoch
+        for _ in range(of_the_epoch):
             asked = time.perf_counter()
             batch, weight = replicas.share(next(batches))
             waited += time.perf_counter() - asked
@@ -114,7 +118,7 @@ def train(
                 oialr.step()
             loss_sum += loss.detach()
             step += 1
-        train_loss = replicas.mean(loss_sum) / task.steps_per_epoch
+        train_loss = replicas.mean(loss_sum) / of_the_epoch
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss is {train_loss} in epoch {epoch}")
         record: dict[str, Any] = {
@@ -141,7 +145,7 @@ def train(
                 if task.split == "test" and experiment.score.epoch == "best":
                     kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in (*SIZES, "ranks")}
         patience = experiment.training.patience if task.validates else None
-        last = epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
+        last = rehearsal or epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test" and first_replica:
             tested = kept_sizes | _evaluate(task, kept, "test", device, experiment.training.precision)
             record = record | {"validation": validated | {name: record[name] for name in SIZES}} | tested

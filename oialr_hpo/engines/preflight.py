@@ -1,0 +1,69 @@
+"""Before a search: one training process rehearses the experiment, and is then worker 0's, warmed up."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from oialr_hpo.engines.child import Job, Verdict
+from oialr_hpo.engines.process import TrainingProcess
+from oialr_hpo.engines.signals import StopRequest
+from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.faults import Outcome
+from oialr_hpo.tasks import Split
+
+REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
+IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0
+"""What the imports and then the rehearsal may take; one that takes longer has found nothing."""
+
+
+def rehearse(
+    experiment: Experiment,
+    threads: int,
+    data_dir: Path | None,
+    splits: Sequence[Split] = ("validation",),
+    stop: StopRequest | None = None,
+) -> TrainingProcess:
+    """Make one step and one evaluation in a process of its own; nothing is written.
+
+    Args:
+        experiment: as it stands; what is searched has its own value.
+        threads: CPU threads of the process.
+        data_dir: where data sets lie.
+        splits: of the rehearsals, one after another.
+        stop: a signal ends the rehearsal.
+
+    Returns:
+        the process, which takes other jobs now.
+
+    Raises:
+        ExperimentError: the rehearsal shows a mistake.
+    """
+    process = TrainingProcess(threads)
+    try:
+        process.wait_until_ready()
+        for split in splits:
+            arguments = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir, "split": split}
+            process.submit(Job(REHEARSAL, experiment.fixed().dump(), arguments))
+            _watch(process, stop)
+    except BaseException:
+        process.kill()
+        raise
+    return process
+
+
+def _watch(process: TrainingProcess, stop: StopRequest | None) -> None:
+    deadline = time.monotonic() + IMPORT_SECONDS
+    while time.monotonic() < deadline and not (stop and stop.received):
+        match process.receive(timeout=0.2):
+            case ("epoch", record):
+                process.answer(Verdict.GO_ON)
+                if not record:  # all is imported
+                    deadline = time.monotonic() + LONGEST_SECONDS
+            case ("end", outcome, reason, fit):
+                if outcome is not Outcome.FINISHED:
+                    died = str(reason).startswith("the training process")
+                    raise ExperimentError(f"a first step was tried, and {reason}" if died else str(reason))
+                if not fit:
+                    process.kill()
+                return
+    process.kill()

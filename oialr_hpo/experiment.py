@@ -217,6 +217,7 @@ class Experiment(Settings):
     def dump(self) -> dict[str, Any]:
         """The resolved settings as plain YAML content, in the order of this class."""
         content = self.model_dump()
+        content["score"] = {key: value for key, value in content["score"].items() if value is not None}
         return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
 
 

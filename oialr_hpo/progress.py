@@ -15,17 +15,17 @@ class Progress:
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
         self._total, self._workers, self._deadline = total, workers, deadline
         self._best = pareto_front(earlier)
-        self._durations = [trial.elapsed for trial in earlier]
+        self._ended = [trial for trial in earlier if trial.finished]
         self._started = time.time()
 
     def ended(self, trial: Trial) -> None:
         self._best = pareto_front([*self._best, trial])
-        self._durations += [trial.elapsed] if trial.finished else []
-        done = len(self._durations)
+        self._ended += [trial] if trial.finished else []
+        done = len(self._ended)
         best_so_far = _best(self._best)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.time() - self._started)} gone"
-        if left := time_left(self._durations, self._total, self._workers, self._deadline):
+        if left := time_left(durations(self._ended), self._total, self._workers, self._deadline):
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
 
@@ -37,6 +37,12 @@ def _best(front: Sequence[Trial]) -> str:
     if len(front[0].goals) > 1:
         return f"{len(front)} on the Pareto front"
     return f"best {_scores(front[0])} (#{front[0].number})"
+
+
+def durations(trials: Sequence[Trial]) -> list[float]:
+    """Seconds for which trials like these hold a worker that is warm: with the least setting up that was seen."""
+    least = min((trial.setup_seconds for trial in trials), default=0.0)
+    return [trial.seconds + least for trial in trials]
 
 
 def time_left(durations: Sequence[float], total: int, workers: int, deadline: float | None = None) -> float | None:
@@ -94,6 +100,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else figure(value)
+
+
+def figure(value: Any) -> str:
+    """A number in four digits, or all of those before the point; anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

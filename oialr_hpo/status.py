@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.progress import clock, describe, table, time_left
+from oialr_hpo.progress import clock, describe, durations, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -128,7 +128,7 @@ def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
     states = Counter(trial.state for trial in trials)
     counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state]) or "none started"
     used = "" if usage.utilization is None else f", {usage.utilization:.0%} of worker time spent training"
-    ended = [trial.elapsed for trial in trials if trial.finished]
+    ended = durations([trial for trial in trials if trial.finished])
     environment = run.environment
     until = environment["workers"], environment.get("deadline")
     left = time_left(ended, total, *until) if states[State.RUNNING] else None

@@ -18,7 +18,7 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import reason
 from oialr_hpo.objective import evaluate
-from oialr_hpo.progress import table
+from oialr_hpo.progress import figure, table
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.scoring import judge
@@ -190,7 +190,7 @@ def train(
         weights=weights,
     )
     for record in _until_diverged(records, trial):
-        watch.tell(record)
+        watch.tell(record, trial)
         trial.add(record)
         for line in lines(record, experiment.training.epochs):
             print(f"seed {seed}  {line}", flush=True)
@@ -235,7 +235,7 @@ def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
 
 
 def figures(numbers: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    return "  ".join(f"{name} {figure(value)}" for name, value in numbers.items())
 
 
 def report(trials: Sequence[Trial], split: Split) -> str:

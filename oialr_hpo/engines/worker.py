@@ -152,7 +152,7 @@ class Worker:
             return None
         if kind == "end":
             return self._finish(*content)
-        self._watch.tell(content[0])
+        self._watch.tell(content[0], self.trial)
         self.trial.add(content[0])
         self.log.epoch(self.trial)
         self._verdict = self._judge()

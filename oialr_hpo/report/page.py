@@ -8,7 +8,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from oialr_hpo.progress import clock
+from oialr_hpo.progress import clock, figure
 from oialr_hpo.report.charts import COLORS, WORDS, Chart, Facts
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import leaders, shown_metrics
@@ -210,6 +210,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], best: bool = Fa
 
 
 def _cell(value: Any, number: bool) -> str:
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = "" if value is None else figure(value)
     kind = "number" if number else "wide" if len(text) > 60 else ""
     return f"<td{f' class={kind}' if kind else ''}>{escape(text)}</td>"

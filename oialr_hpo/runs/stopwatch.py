@@ -9,9 +9,9 @@ from oialr_hpo.runs.trial import Trial
 class Stopwatch:
     """Of one session of a trial, from now on.
 
-    Its setting up is the start of the process that trains, as far as the trial had to wait for it, and what the first
-    record calls `setup_seconds`: imports, the data, the network. All else is training, evaluation included. A session
-    without a record was setting up all the time.
+    Its training, evaluation included, began as long before its first record as that says in `seconds`; a record that
+    does not say it may say how long the setting up took, in `setup_seconds`. All before that, the start of the process
+    that trains too, as far as the trial had to wait for it, is setting up: the whole of a session without a record.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,21 @@ class Stopwatch:
         """Seconds since the process is up."""
         return time.monotonic() - self._ready
 
-    def tell(self, record: dict[str, Any]) -> None:
-        """Take in a record, and write into it how long this session was setting up."""
+    def tell(self, record: dict[str, Any], trial: Trial) -> None:
+        """Take in a trial's next record, and write into it how long this session was setting up."""
         if self._setup is None:
-            self._setup = self._ready - self._began + record.get("setup_seconds", 0.0)
+            self._setup = self._until(record, trial)
         if self._setup > 0:
             record["setup_seconds"] = self._setup
+
+    def _until(self, record: dict[str, Any], trial: Trial) -> float:
+        if "seconds" not in record:
+            return self._ready - self._began + record.get("setup_seconds", 0.0)
+        before = {epoch["epoch"]: epoch.get("seconds", 0.0) for epoch in trial.epochs}.get(
+            record.get("epoch", 1) - 1, 0.0
+        )
+        trained = record["seconds"] - before if record["seconds"] >= before else record["seconds"]
+        return max(0.0, time.monotonic() - self._began - trained)
 
     def stop(self, trial: Trial) -> None:
         """Add the session to a trial's times."""

@@ -16,7 +16,7 @@ from oialr_hpo import tasks
 from oialr_hpo.files import check_file
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.score import Bound, Score
-from oialr_hpo.space import Space, SpaceError, Value, parse_parameter
+from oialr_hpo.space import Space, SpaceError, Value, as_text, parse_parameter
 
 T = TypeVar("T")
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
@@ -197,7 +197,7 @@ class Experiment(Settings):
             ExperimentError: a key does not exist or a value is not allowed.
         """
         changed = {key: self.value(key) for key in settings if key.split(".")[0] in OF_THE_NETWORK}
-        differing = {key: value for key, value in changed.items() if settings[key] != value}
+        differing = {key: value for key, value in changed.items() if as_text(settings[key]) != as_text(value)}
         return self.with_settings(settings).model_copy(update={"reference": differing | self.reference})
 
     def epochs(self, settings: Mapping[str, Any]) -> int:
@@ -206,7 +206,11 @@ class Experiment(Settings):
 
     def starts(self) -> list[dict[str, Value]]:
         """The searched settings of each entry of `start_from`, filled up from the file's own values."""
-        return [{key: start.get(key, self.value(key)) for key in self.search} for start in self.start_from]
+        return [self.start(start) for start in self.start_from]
+
+    def start(self, settings: Mapping[str, Value]) -> dict[str, Value]:
+        """Some of the searched settings, filled up from the file's own values."""
+        return self.space.own({key: settings.get(key, self.value(key)) for key in self.search})
 
     def fixed(self) -> "Experiment":
         """The experiment without its search: a file for `train`."""
@@ -271,10 +275,24 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
         if not equals or not key:
             raise ExperimentError(f"--set {change}: write KEY=VALUE, such as --set training.epochs=3")
         _fix(content, key, parse_yaml(text, f"--set {change}"), where=f"--set {change}")
+    if content.get("search", ...) is None:
+        content["start_from"] = None
+    for section, nothing in (("search", {}), ("constraints", {}), ("start_from", [])):
+        if content.get(section) is None:
+            content[section] = nothing
+    left_out = []
     for key, spec in list(_mapping(content, "search", where).items()):
-        if not isinstance(spec, (dict, list)):
-            _fix(content, key, spec, where=f"{where}: search.{key}")
+        if spec is None:
+            left_out.append(str(key))
+            _leave_out(content, key)
+        elif not isinstance(spec, (dict, list)):
+            _fix(content, str(key), spec, where=f"{where}: search.{key}")
+    for key, bound in list(_mapping(content, "constraints", where).items()):
+        if bound is None:
+            del content["constraints"][key]
     experiment = _validate(content, where)
+    for key in left_out:
+        _known(experiment, key, f"{where}: search")
     _check_search(experiment, where)
     return experiment
 
@@ -307,15 +325,23 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise ExperimentError(f"{path.name}: extends: {why}: {names}; take one of these lines out")
     below = _read(beside, chain)
     scores.redirect(below, flatten({"score": content.get("score")}))
-    return _overlay(below, content)
+    lines = {key: below[key] | content[key] for key in WHOLE_LINES if _both_map(below, content, key)}
+    return _overlay(below, content) | lines
+
+
+WHOLE_LINES = ("search", "constraints")
+"""Sections of which each line replaces the one it extends as a whole: a range, or a bound."""
+
+
+def _both_map(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+    return isinstance(one.get(key), dict) and isinstance(other.get(key), dict)
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Nested settings of which `above` replaces some."""
     merged = dict(below)
     for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _overlay(below[key], value) if nested else value
+        merged[key] = _overlay(below[key], value) if _both_map(below, above, key) else value
     return merged
 
 
@@ -368,11 +394,17 @@ def _fix(content: dict[str, Any], key: str, value: Any, where: str) -> None:
     if key.startswith("search."):
         search[key.removeprefix("search.")] = value
         return
-    search.pop(key, None)
-    for start in content.get("start_from") or []:
+    _leave_out(content, key)
+    _set(content, key, value, where)
+
+
+def _leave_out(content: dict[str, Any], key: str) -> None:
+    """Search a setting no more, so that it keeps its own value."""
+    content["search"].pop(key, None)
+    starts = content.get("start_from")
+    for start in starts if isinstance(starts, list) else ():
         if isinstance(start, dict):
             start.pop(key, None)
-    _set(content, key, value, where)
 
 
 def _set(content: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -424,6 +456,9 @@ def _validate(content: dict[str, Any], where: str) -> Experiment:
     for key, value in _values({key: value for key, value in content.items() if key != "evidence"}):
         if isinstance(value, float) and not math.isfinite(value):
             raise ExperimentError(f"{where}: {key}: {value} is no number to work with; give a finite one")
+        if not isinstance(value, (bool, int, float, str, type(None))):
+            kind = type(value).__name__
+            raise ExperimentError(f"{where}: {key}: {kind} is no plain value; give numbers, text, true, false or null")
     try:
         Evidence.model_validate(experiment.evidence or {})
     except ValidationError as error:
@@ -446,7 +481,7 @@ def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield from _values(value, f"{key}.{name}".lstrip("."))
-    elif isinstance(content, list):
+    elif isinstance(content, (list, tuple)):
         for number, value in enumerate(content):
             yield from _values(value, f"{key}[{number}]")
     else:
@@ -460,11 +495,16 @@ def _check_search(experiment: Experiment, where: str) -> None:
             parse_parameter(spec)
         except SpaceError as error:
             raise ExperimentError(f"{where}: search.{key}: {error}") from None
+    meant: dict[tuple[str, str], Value] = {}
     for key, value in experiment.space.corners():
         try:
-            experiment.with_settings({key: value})
+            as_set = as_text(experiment.with_settings({key: value}).value(key))
         except ExperimentError as error:
             raise ExperimentError(f"{where}: search.{key}: {str(error).removeprefix('settings: ')}") from None
+        if (key, as_set) in meant:
+            same = f"{meant[key, as_set]} and {value}"
+            raise ExperimentError(f"{where}: search.{key}: {same} are the same for this setting; keep one")
+        meant[key, as_set] = value
     for number, start in enumerate(experiment.start_from):
         for key in start:
             _known(experiment, key, f"{where}: start_from[{number}]")
@@ -472,9 +512,9 @@ def _check_search(experiment: Experiment, where: str) -> None:
                 raise ExperimentError(
                     f"{where}: start_from[{number}].{key}: not searched; add it to search or remove it"
                 )
-    for number, settings in enumerate(experiment.starts()):
+    for number, start in enumerate(experiment.start_from):
         try:
-            experiment.space.encode(settings)
+            experiment.space.encode(experiment.start(start))
         except SpaceError as error:
             raise ExperimentError(f"{where}: start_from[{number}]: {error}; {_without_start(experiment)}") from None
     for key in experiment.reference:

@@ -10,6 +10,7 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, path, positive
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError
+from oialr_hpo.mistake import escaped
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError, write_whole
 from oialr_hpo.runs.ranking import best, pareto_front
@@ -144,7 +145,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
         f"found by: {environment['command']}",
         "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),
     ]
-    return "\n".join(f"# {line}" for line in lines)
+    return "\n".join(f"# {escaped(line)}" for line in lines)
 
 
 if __name__ == "__main__":

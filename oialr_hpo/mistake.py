@@ -20,11 +20,16 @@ class Mistake(Exception):
 
 def one_line(text: str, longest: int = LONGEST - len(PREFIX)) -> str:
     """A text with control characters escaped; of a long one the middle is left out, since remedies stand at the end."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    shown = escaped(text)
     if len(shown) <= longest:
         return shown
     end = longest // 3
     return f"{shown[: longest - end - 5]} ... {shown[-end:]}"
+
+
+def escaped(text: str) -> str:
+    """A text with line breaks and other control characters escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def reason(error: BaseException) -> str:

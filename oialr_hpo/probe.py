@@ -31,7 +31,7 @@ from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.files import check_writable
-from oialr_hpo.mistake import Mistake, reason
+from oialr_hpo.mistake import Mistake, escaped, reason
 from oialr_hpo.progress import clock, table
 from oialr_hpo.runs.files import write_whole
 from oialr_hpo.space import Choice, FloatRange
@@ -387,7 +387,7 @@ def document(experiment: Experiment, observation: Observation, changes: Sequence
         "",
         *layer_table(observation).splitlines(),
     ]
-    lines = [f"# {line}".rstrip() for line in heading]
+    lines = [f"# {escaped(line)}".rstrip() for line in heading]
     content = strict_yaml.dump(narrowed(experiment, observation, changes).dump(), default_flow_style=None, width=120)
     reasons = {change.key: change for change in changes}
     section = ""

@@ -3,12 +3,18 @@
 Every engine searches the unit cube; `Space.decode` alone turns its points into settings.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Value = bool | int | float | str | None
+
+
+def as_text(settings: Any) -> str:
+    """Settings, or one value, as a text that tells them apart by type too: true is not 1, and 1 is not 1.0."""
+    return json.dumps(settings, sort_keys=True)
 
 
 class SpaceError(ValueError):
@@ -43,6 +49,9 @@ class FloatRange:
         if not self.low <= value <= self.high:
             raise SpaceError(f"{value} lies outside the range [{self.low}, {self.high}]")
 
+    def own(self, value: Value) -> Value:
+        return value
+
     def extremes(self) -> tuple[float, float]:
         return self.low, self.high
 
@@ -67,10 +76,13 @@ class IntRange:
         return self._axis().encode(value)
 
     def check(self, value: Value) -> None:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1:
             raise SpaceError(f"{value!r} is not a whole number in [{self.low}, {self.high}]")
         if not self.low <= value <= self.high:
             raise SpaceError(f"{value} lies outside the range [{self.low}, {self.high}]")
+
+    def own(self, value: Value) -> Value:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def extremes(self) -> tuple[int, int]:
         return self.low, self.high
@@ -99,16 +111,31 @@ class Choice:
         if self._index(value) < 0:
             raise SpaceError(f"{value!r} is not one of the choices {list(self.values)}")
 
+    def own(self, value: Value) -> Value:
+        index = self._index(value)
+        return value if index < 0 else self.values[index]
+
     def extremes(self) -> tuple[Value, ...]:
         return self.values
+
+    @property
+    def labels(self) -> tuple[Value, ...]:
+        """The values for who takes those that compare equal (true, 1, 1.0) for one: where there are such, as text."""
+        alike = len(set(self.values)) < len(self.values)
+        return tuple(as_text(value) for value in self.values) if alike else self.values
+
+    def label(self, value: Value) -> Value:
+        """The label of one of the values."""
+        self.check(value)
+        return self.labels[self._index(value)]
 
     def spec(self) -> dict[str, Any]:
         return {"choices": list(self.values)}
 
     def _index(self, value: Value) -> int:
-        """Position of a value of the same type (True is not 1), or -1."""
-        matches = [i for i, v in enumerate(self.values) if v == value and type(v) is type(value)]
-        return matches[0] if matches else -1
+        """Position of the value, or of an equal number of another type (0 is 0.0, but 1 is not true); -1: none."""
+        equal = [i for i, v in enumerate(self.values) if v == value and isinstance(v, bool) is isinstance(value, bool)]
+        return next((i for i in equal if type(self.values[i]) is type(value)), equal[0] if equal else -1)
 
 
 Parameter = FloatRange | IntRange | Choice
@@ -195,6 +222,10 @@ class Space:
             except SpaceError as error:
                 raise SpaceError(f"{key}: {error}") from None
         return genes
+
+    def own(self, settings: Mapping[str, Value]) -> dict[str, Value]:
+        """Equal settings as this space writes them: one of the very choices, a whole number for a range of these."""
+        return {key: self.parameters[key].own(value) for key, value in settings.items()}
 
     def spec(self) -> dict[str, Any]:
         """The space as it stands in a YAML file."""

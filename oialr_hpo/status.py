@@ -14,6 +14,7 @@ from oialr_hpo.progress import clock, describe, durations, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.space import as_text
 
 # What the training loop notes beside the metrics.
 NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds", "setup_seconds")
@@ -195,8 +196,8 @@ def shown_metrics(trial: Trial) -> list[str]:
 
 def is_untuned(trial: Trial, experiment: Experiment) -> bool:
     """Whether a trial ran the experiment file's own settings."""
-    own = {key: experiment.value(key) for key in experiment.search}
-    return trial.role is not Role.DENSE and trial.state is State.COMPLETE and trial.settings == own
+    own = as_text(experiment.start({}))
+    return trial.role is not Role.DENSE and trial.state is State.COMPLETE and as_text(trial.settings) == own
 
 
 if __name__ == "__main__":

@@ -143,6 +143,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_Dumper.add_multi_representer(float, lambda dumper, value: dumper.represent_float(float(value)))  # NumPy's float64
+
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(
         TAG + "float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")

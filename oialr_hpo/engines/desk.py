@@ -10,7 +10,7 @@ from oialr_hpo.engines.early_stopping import Point, Rungs
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import Progress
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import Value
+from oialr_hpo.space import Value, as_text
 
 HOPELESS = 8
 """So many first trials that all fail for one reason end a search: the reason is not in their settings."""
@@ -51,11 +51,11 @@ class Desk:
         self._new = experiment.trials - len(earlier)
         known = {trial.number for trial in earlier}
         self._numbers = (number for number in count() if number not in known)
-        tried = [trial.settings for trial in earlier if trial.role is Role.START]
+        tried = [as_text(trial.settings) for trial in earlier if trial.role is Role.START]
         self._given: list[tuple[Role, dict[str, Value]]] = []
         if experiment.dense_baseline and not any(trial.role is Role.DENSE for trial in earlier):
             self._given.append((Role.DENSE, {}))
-        self._given += [(Role.START, settings) for settings in experiment.starts() if settings not in tried]
+        self._given += [(Role.START, settings) for settings in experiment.starts() if as_text(settings) not in tried]
         self._failures: list[str | None] | None = []
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._progress = Progress(experiment.trials, workers, finished, deadline)

@@ -440,7 +440,7 @@ class OptunaPropagator:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._name, self._space, self._goals, self._capacity = name, space, goals, OPTUNA[name]
+        self._name, self._space, self._goals, self._capacity = name, labelled(space), goals, OPTUNA[name]
         self._sampler = _optuna_sampler(name, population, seed)
         if name == "cmaes-optuna":  # it moves numbers only: the genes
             gene = optuna.distributions.FloatDistribution(0.0, 1.0)
@@ -529,12 +529,18 @@ def _optuna_sampler(name: str, population: int, seed: int) -> "BaseSampler":
         raise ImportError(f"sampler {name!r} needs the package {error.name}: pip install {error.name}") from None
 
 
+def labelled(space: Space) -> Space:
+    """The same space with labels for choices, as Optuna sees it."""
+    labels = {key: Choice(each.labels) for key, each in space.parameters.items() if isinstance(each, Choice)}
+    return Space(space.parameters | labels)
+
+
 def distribution(parameter: Parameter) -> "BaseDistribution":
     """Optuna's counterpart of a line of the search space."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.values)
+        return CategoricalDistribution(parameter.labels)
     if isinstance(parameter, FloatRange):
         return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
     return IntDistribution(parameter.low, parameter.high, log=parameter.log)

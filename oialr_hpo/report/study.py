@@ -20,6 +20,7 @@ from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.score import Direction
+from oialr_hpo.space import Choice, Parameter, Value
 
 STATES = {
     State.RUNNING: TrialState.RUNNING,
@@ -121,13 +122,17 @@ def _frozen(
         state=state,
         datetime_start=None if state is TrialState.WAITING else _local(trial.started),
         datetime_complete=_local(trial.started + trial.elapsed) if state.is_finished() else None,
-        params=dict(trial.settings),
+        params={key: _label(experiment.space.parameters[key], value) for key, value in trial.settings.items()},
         distributions={key: distributions[key] for key in trial.settings},
         user_attrs=about,
         system_attrs={"constraints": [trial.violation]} if experiment.constraints else {},
         intermediate_values=curve,
         **known,
     )
+
+
+def _label(parameter: Parameter, value: Value) -> Value:
+    return parameter.label(value) if isinstance(parameter, Choice) else value
 
 
 def _first_score(record: Mapping[str, Any], experiment: Experiment) -> float | None:

@@ -1,17 +1,17 @@
 """Which trials are the best."""
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 
 from oialr_hpo.runs.trial import Trial
+from oialr_hpo.space import as_text
 
 
 def best(trials: Iterable[Trial], count: int = 1) -> list[Trial]:
     """The `count` candidates with the best score, best first; equal settings count once."""
     unique: dict[str, Trial] = {}
     for trial in sorted((t for t in trials if t.candidate), key=lambda t: (t.goals, t.number)):
-        unique.setdefault(json.dumps(trial.settings, sort_keys=True), trial)
+        unique.setdefault(as_text(trial.settings), trial)
     return list(unique.values())[:count]
 
 

@@ -93,16 +93,16 @@ def transport(state: Mapping[str, Any], old: Parameter, left: Tensor, right: Ten
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dim() == 0:
             continue
-        matrix = value.flatten(1).to(left.dtype)
+        matrix = value.flatten(1).to(left)
         if name == "square_avg" and isinstance(mean := state.get("grad_avg"), Tensor):
-            mean = mean.flatten(1).to(left.dtype)
+            mean = mean.flatten(1).to(left)
             variance = _mixed((matrix - mean.square()).clamp(min=0), left, right)
             moved = variance + (left.t() @ mean @ right).square()
         elif name in SECOND_MOMENTS:
             moved = _mixed(matrix, left, right)
         else:
             moved = left.t() @ matrix @ right
-        result[name] = moved.to(value.dtype)
+        result[name] = moved.to(value)
     return result
 
 

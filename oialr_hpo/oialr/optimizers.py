@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from oialr_hpo.oialr.optimizer_state import Unknown, carry_over
 
 UNSUPPORTED = {
-    "Adahessian": "differentiates twice, which low-rank layers cannot",
+    "Adahessian": "keeps attributes on the weights themselves, which are replaced",
     "LBFGS": "keeps a history of all weights in one vector, whose length changes",
     "ZeroRedundancyOptimizer": "spreads its state over processes by the weights' sizes, which change",
 }
@@ -170,11 +170,10 @@ def _calls_hooks(optimizer: Any) -> bool:
     return hasattr(optimizer, "_optimizer_step_post_hooks") and getattr(type(optimizer).step, "hooked", False)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
+    """All tensors in containers within containers."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict):
-        yield from _tensors([*value, *value.values()])
-    elif isinstance(value, (Sequence, set)) and not isinstance(value, (str, bytes)):
-        for item in value:
-            yield from _tensors(item)
+    elif isinstance(value, (dict, Sequence, set)) and not isinstance(value, (str, bytes)) and depth:
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _tensors(item, depth - 1)

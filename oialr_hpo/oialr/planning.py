@@ -209,6 +209,7 @@ def _unfit(weight: Tensor) -> str:
         return str(weight.dtype).removeprefix("torch.")
     if not weight.numel():
         return "empty"
-    if weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None):
+    hooks = ("_backward_hooks", "_post_accumulate_grad_hooks", "_in_backward_optimizers")
+    if any(getattr(weight, name, None) for name in hooks):
         return "gradient hooks on its weight"
     return "" if weight.requires_grad else "frozen"

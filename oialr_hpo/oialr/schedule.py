@@ -294,12 +294,18 @@ class OIALR:
 
     def _set_factors(self, name: str, u: Tensor, sigma: Tensor, vt: Tensor) -> None:
         old = self._layers[name][0]
-        factors = [
-            Parameter(new.contiguous(), before.requires_grad)
-            for new, before in ((u, old.u), (sigma, old.sigma), (vt, old.vt))
-        ]
+        factors = _successor(u, old.u), _successor(sigma, old.sigma), _successor(vt, old.vt)
         for module in self._layers[name]:
             module.set_factors(*factors)
+
+
+def _successor(tensor: Tensor, old: Parameter) -> Parameter:
+    """`tensor` as a parameter that is trained or frozen as `old`, with its gradient hooks and their handles."""
+    new = Parameter(tensor.contiguous(), old.requires_grad)
+    for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        if getattr(old, hooks, None):
+            setattr(new, hooks, getattr(old, hooks))
+    return new
 
 
 def _check(name: str, value: Any, valid: bool, expected: str) -> None:

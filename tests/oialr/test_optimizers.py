@@ -52,12 +52,18 @@ def every_sigma_moves(model: nn.Module, take_step) -> bool:
     return all(not torch.equal(layer.sigma, old) for layer, old in zip(layers, before, strict=True))
 
 
+muons = {"timm": lambda p, lr, decay: timm.optim.create_optimizer_v2(p, "muon", lr=lr, weight_decay=decay)}
+if hasattr(torch.optim, "Muon"):
+    muons["torch"] = lambda p, lr, decay: torch.optim.Muon(p, lr, decay)
+
+
 @pytest.mark.parametrize("delay", [0, 2])
 @pytest.mark.parametrize("decay_sigma", [True, False])
-def test_several_optimizers(delay, decay_sigma):
+@pytest.mark.parametrize("kind", muons)
+def test_several_optimizers(kind, delay, decay_sigma):
     model = network()
     matrices = [p for p in model.parameters() if p.dim() > 1]
-    muon = timm.optim.create_optimizer_v2(matrices[:2], "muon", lr=1e-2, weight_decay=0.1)
+    muon = muons[kind](matrices[:2], 1e-2, 0.1)
     rest = torch.optim.AdamW([matrices[2], *(p for p in model.parameters() if p.dim() < 2)], 1e-2)
     oialr = OIALR(model, [muon, rest], delay=delay, frequency=2, cutoff=0.3, step_fraction=1, decay_sigma=decay_sigma)
     for _ in range(6):
@@ -125,6 +131,33 @@ def test_weights_with_gradient_hooks_stay_dense():
         assert not torch.equal(model[0].weight, before)
     assert list(oialr.ranks) == ["2"] and seen == [(8, 16)] * 4
     assert "gradient hooks on its weight" in str(oialr.report)
+
+
+def test_gradient_hooks_of_sigma_go_on_after_updates():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    oialr = OIALR(model, optimizer, delay=0, frequency=1, cutoff=0.3, step_fraction=1)
+    seen, accumulated = [], []
+    hook = model[2].sigma.register_hook(lambda gradient: seen.append(gradient.shape[0]))
+    model[2].sigma.register_post_accumulate_grad_hook(lambda p: accumulated.append(p.grad.shape[0]))
+    ranks = []
+    for _ in range(3):
+        ranks.append(oialr.ranks["2"])
+        step(model, optimizer)
+        oialr.step()
+    assert seen == accumulated == ranks and ranks[-1] < 16
+    hook.remove()
+    step(model, optimizer)
+    assert len(seen) == 3 and len(accumulated) == 4
+
+
+def test_optimizers_applied_in_backward_keep_their_layers_dense():
+    from torch.distributed.optim import _apply_optimizer_in_backward
+
+    model = network()
+    _apply_optimizer_in_backward(torch.optim.SGD, model[0].parameters(), {"lr": 0.01})
+    rest = torch.optim.SGD([p for layer in model[2:] for p in layer.parameters()], 0.01)
+    assert list(OIALR(model, rest, delay=0, frequency=1).ranks) == ["2", "4"]
 
 
 class SAM(torch.optim.Optimizer):

@@ -120,19 +120,3 @@ def test_a_low_rank_network_is_exported_with_a_dynamic_batch(cutoff, grad):
         for rows in (1, 4, 33, 300):
             x = torch.randn(rows, 3, 4, 4)
             torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("cutoff", [0.0, 0.8])
-def test_a_low_rank_network_goes_through_onnx_with_a_dynamic_batch(tmp_path, cutoff):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    model = low_rank(cutoff).eval()
-    torch.onnx.export(
-        model, (torch.randn(4, 3, 4, 4),), tmp_path / "model.onnx", input_names=["x"], dynamo=True,
-        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=4096)}},
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for rows in (1, 33):
-        x = torch.randn(rows, 3, 4, 4)
-        (y,) = session.run(None, {"x": x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(y), model(x).detach(), rtol=1e-3, atol=1e-4)

@@ -85,12 +85,15 @@ class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: Any, padding: Any, dilation: Any) -> Tensor:
         ctx.save_for_backward(kernel)
+        ctx.set_materialize_grads(False)
         ctx.geometry, ctx.x_shape = (stride, padding, dilation), x.shape
         return convolution(x, kernel, None, stride, padding, dilation)
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dz: Tensor | None) -> tuple[Tensor | None, ...]:
         (kernel,) = ctx.saved_tensors
+        if dz is None:  # first derivatives do not come this way
+            return None, None, None, None, None
         return _input_gradient(dz, kernel, ctx.x_shape, ctx.geometry), None, None, None, None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from oialr_hpo import score as scores
 from oialr_hpo import tasks
@@ -17,6 +17,7 @@ from oialr_hpo.files import check_file
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.score import Bound, Score
 from oialr_hpo.space import Space, SpaceError, Value, as_text, parse_parameter
+from oialr_hpo.training.optimizer_names import check_optimizer_name
 
 T = TypeVar("T")
 Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
@@ -32,18 +33,44 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+OF_ALL_OPTIMIZERS = {
+    "lr": "schedule.lr",
+    "weight_decay": "training.weight_decay",
+    "momentum": "training.momentum",
+    "params": "the network",
+}
+
+
 class Training(Settings):
     """The training loop."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    accumulation_steps: int = Field(1, ge=1, description="so many batches make one optimizer step together")
+    optimizer: str = Field("adamw", description="adamw, adam or sgd of torch, or one of timm's factory")
+    optimizer_arguments: dict[str, Any] = Field({}, description="its own, such as {betas: [0.9, 0.98]}")
     weight_decay: float = Field(0.01, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    decay_bias_and_norm: bool = Field(True, description="false: only matrices, and not those that a network exempts")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer, as a share of the next one's")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of timm's optimizers that have one")
     clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
-    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="measure an average of the weights, w = d w + (1 - d) new")
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
     patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
     track: int = Field(0, ge=0, description="compare all weights with so many epochs before (paper: 5); 0: off")
+
+    @field_validator("optimizer")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        return check_optimizer_name(name)
+
+    @field_validator("optimizer_arguments")
+    @classmethod
+    def _are_no_settings(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, setting in OF_ALL_OPTIMIZERS.items():
+            if name in arguments:
+                raise ValueError(f"{name} is set as {setting}")
+        return arguments
 
 
 class Schedule(Settings):

@@ -71,7 +71,7 @@ class Task(Protocol):
         split: what the run is for: `validation` selects settings, `test` reports the chosen ones.
         validates: whether `evaluate(model, "validation")` is possible. A task that trains on the validation part too
             when its split is `test` says no then.
-        steps_per_epoch: optimizer steps in an epoch.
+        steps_per_epoch: batches in an epoch, for an optimizer step each, or together (`training.accumulation_steps`).
     """
 
     Settings: type[TaskSettings]

@@ -75,7 +75,7 @@ class AutoformerModel(Section):
 
 
 class ForecastingSettings(TaskSettings):
-    smaller_is_better = frozenset({"loss", "mse", "mae"})
+    smaller_is_better = frozenset({"loss", "mse", "mae", "mae_units"})
 
     data: SeriesData
     model: AutoformerModel

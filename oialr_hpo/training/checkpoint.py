@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ CHECKPOINT_SECONDS = 300.0
 
 @dataclass
 class Checkpoint:
-    """Where a training is kept; without a path it is not."""
+    """Where a training is kept; without a path it is not.
+
+    Attributes:
+        others: what else has a state, by name.
+    """
 
     path: Path | None
     model: nn.Module
     optimizer: torch.optim.Optimizer
     oialr: OIALR | None
+    others: Mapping[str, Any] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
@@ -37,6 +43,7 @@ class Checkpoint:
             "oialr": self.oialr.state_dict() if self.oialr else None,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **{name: other.state_dict() for name, other in self.others.items()},
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -52,9 +59,12 @@ class Checkpoint:
             return None
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         if self.oialr:
-            self.oialr.load_state_dict(state["oialr"])  # gives model and optimizer their shapes
+            self.oialr.load_state_dict(state["oialr"])  # gives model, optimizer and average their shapes
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for name, other in self.others.items():
+            if name in state:  # else an older version wrote it
+                other.load_state_dict(state[name])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"])

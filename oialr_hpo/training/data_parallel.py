@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,6 +47,10 @@ class Replicas:
             raise ValueError(f"a batch of {samples} cannot be shared by {self.size} ranks; lower --ranks-per-trial")
         part = tree_map(lambda leaf: leaf[self.rank :: self.size] if isinstance(leaf, Tensor) else leaf, batch)
         return part, self.size * mine / samples
+
+    def apart(self, model: nn.Module, apart: bool) -> AbstractContextManager[None]:
+        """Where `apart`, gradients are summed up on each process, and not averaged over all yet."""
+        return model.no_sync() if apart and isinstance(model, DistributedDataParallel) else nullcontext()
 
     def mean(self, value: Tensor) -> float:
         """Over all processes."""

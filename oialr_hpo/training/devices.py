@@ -24,7 +24,9 @@ def name(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """bfloat16 autocast where asked for; `auto` asks for it on a GPU only."""
+    """Autocast to bfloat16 or float16 where asked for; `auto` asks for bfloat16 on a GPU only."""
+    if precision == "float16":
+        return torch.autocast(device.type, dtype=torch.float16)
     if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

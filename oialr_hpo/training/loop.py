@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oialr_hpo.experiment import Experiment, Training
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.record import metrics
@@ -19,8 +19,10 @@ from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint
 from oialr_hpo.training.data_parallel import Replicas
+from oialr_hpo.training.optimizer import make_optimizer
 from oialr_hpo.training.schedule import make_schedule, steps
 from oialr_hpo.training.sizes import SIZES, count, sizes
+from oialr_hpo.training.step import Stepper, make_average
 from oialr_hpo.training.weights import describe, save_weights
 
 
@@ -42,15 +44,16 @@ def train(
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
-    A record holds epoch, step (optimizer steps so far), lr, train_loss, the task's validation metrics where it
-    validates, parameters (frozen ones too), trainable_parameters, total_percent and trainable_percent (the same, of
-    `dense` parameters; by default those of the task's network before it is converted), ranks (per low-rank layer; the
-    first record also full_ranks, of those to come), seconds (of training and evaluating so far, in all sessions),
-    setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
-    (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
-    last epoch; those metrics replace the validation's in the last record, which keeps these, and the sizes of that
-    epoch's network, as validation. Where weights are tracked, a record holds track_share (of the epoch's time) and,
-    once there is something to compare with, stability and similarity per layer.
+    A record holds epoch, step (optimizer steps so far), lr (the largest of all layers), train_loss, the task's
+    validation metrics where it validates, parameters (frozen ones too), trainable_parameters, total_percent and
+    trainable_percent (the same, of `dense` parameters; by default those of the task's network before it is converted),
+    ranks (per low-rank layer; the first record also full_ranks, of those to come), seconds (of training and evaluating
+    so far, in all sessions), setup_seconds (before that, in this session: since `setup_began`, in
+    `time.perf_counter()`), device and data_wait (share of the epoch spent waiting for batches). A task that was built
+    for the test split is tested once, after the last epoch; those metrics replace the validation's in the last record,
+    which keeps these, and the sizes of that epoch's network, as validation. Where weights are tracked, a record holds
+    track_share (of the epoch's time) and, once there is something to compare with, stability and similarity per layer.
+    Where weights are averaged (`training.ema_decay`), the average is what is measured and kept.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -64,7 +67,7 @@ def train(
     On a CPU, equal seeds and thread counts give equal numbers, interrupted or not.
 
     Raises:
-        Diverged: the training loss became infinite or NaN.
+        Diverged: the training loss became infinite or NaN, or in float16 the gradients.
         ValueError: the settings do not fit the length of the run.
     """
     setup_began = time.perf_counter() if setup_began is None else setup_began
@@ -76,14 +79,19 @@ def train(
     if not first_replica:
         torch.manual_seed(seed + (replicas.rank << 32))  # of dropout, over other samples than the first one's
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
-    total = experiment.training.epochs * task.steps_per_epoch
-    set_rate = make_schedule(experiment.schedule, optimizer, total, task.steps_per_epoch)
-    oialr = make_oialr(experiment, trained, optimizer, total)
-    clip = experiment.training.clip_grad_norm
+    stepper = Stepper(task, model, trained, optimizer, experiment.training, device, replicas)
+    joined = experiment.training.accumulation_steps
+    per_epoch = math.ceil(task.steps_per_epoch / joined)
+    total = experiment.training.epochs * per_epoch
+    set_rate = make_schedule(experiment.schedule, optimizer, total, per_epoch)
+    average = make_average(model, experiment.training)
+    oialr = make_oialr(experiment, trained, optimizer, total, average)
+    measured: nn.Module = average.module if average else model
     best, best_epoch = math.inf, 0
-    kept, kept_sizes = model, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
+    kept, kept_sizes = measured, dict[str, Any]()  # what is tested: the last epoch's network, or the best one's copy
     first, step, earlier = 1, 0, 0.0
-    resumable = Checkpoint(checkpoint, model, optimizer, oialr)
+    others = {"scaler": stepper.scaler} | ({"average": average} if average else {})
+    resumable = Checkpoint(checkpoint, model, optimizer, oialr, others)
     tracker = make_tracker(experiment, model, oialr) if first_replica else None
     if progress := resumable.load():
         first, step = progress["epoch"] + 1, progress["step"]
@@ -99,51 +107,50 @@ def train(
     started = time.perf_counter() - earlier
     for epoch in range(first, experiment.training.epochs + 1):
         model.train()
-        loss_sum, waited, epoch_started = torch.zeros((), device=device), 0.0, time.perf_counter()
-        batches = iter(task.train_batches(epoch))
+        loss_sum, losses, epoch_started = torch.zeros((), device=device), 0, time.perf_counter()
+        waited, batches = stepper.waited, iter(task.train_batches(epoch))
         of_the_epoch = 1 if rehearsal else task.steps_per_epoch
-        for _ in range(of_the_epoch):
-            asked = time.perf_counter()
-            batch, weight = replicas.share(next(batches))
-            waited += time.perf_counter() - asked
+        for begun in range(0, of_the_epoch, joined):
             set_rate(step)
-            with devices.autocast(device, experiment.training.precision):
-                loss = weight * task.loss(trained, batch)
-            loss.backward()
-            if clip > 0:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            loss, stepped = stepper.step(batches, min(joined, of_the_epoch - begun))
+            if stepped or loss.isfinite():
+                loss_sum += loss
+                losses += 1
+            if not stepped:
+                continue
+            step += 1
             if oialr:
                 oialr.step()
-            loss_sum += loss.detach()
-            step += 1
-        train_loss = replicas.mean(loss_sum) / of_the_epoch
+            if average:
+                average.update_parameters(model)
+        train_loss = replicas.mean(loss_sum) / losses if losses else math.nan
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss is {train_loss} in epoch {epoch}")
+        if not rehearsal and (stepper.stuck or (step == 0 and epoch == experiment.training.epochs)):
+            raise Diverged(f"float16 cannot hold the gradients in epoch {epoch}; use bfloat16")
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": step,
-            "lr": optimizer.param_groups[0]["lr"],
+            "lr": max(group["lr"] for group in optimizer.param_groups),
             "train_loss": train_loss,
             **sizes(model, dense),
             "ranks": dict(oialr.ranks) if oialr else {},
             "device": devices.name(device),
-            "data_wait": waited / (time.perf_counter() - epoch_started),
+            "data_wait": (stepper.waited - waited) / (time.perf_counter() - epoch_started),
         }
         if epoch == 1 and oialr:
             record["full_ranks"] = {layer.name: min(layer.shape) for layer in oialr.report if not layer.reason}
         validated: dict[str, Any] = {}
         if task.validates:
             if first_replica:
-                validated = _evaluate(task, model, "validation", device, experiment.training.precision)
+                validated = _evaluate(task, measured, "validation", device, experiment.training.precision)
                 record |= validated
             record = replicas.from_first(record)
             reached = goals(record, experiment.score)[0]
             if reached < best:
                 best, best_epoch = reached, epoch
                 if task.split == "test" and experiment.score.epoch == "best":
-                    kept, kept_sizes = copy.deepcopy(model), {name: record[name] for name in (*SIZES, "ranks")}
+                    kept, kept_sizes = copy.deepcopy(measured), {name: record[name] for name in (*SIZES, "ranks")}
         patience = experiment.training.patience if task.validates else None
         last = rehearsal or epoch == experiment.training.epochs or bool(patience and epoch - best_epoch >= patience)
         if last and task.split == "test" and first_replica:
@@ -164,7 +171,7 @@ def train(
             progress = {"epoch": epoch, "step": step, "best": best, "best_epoch": best_epoch, "seconds": seconds}
             if tracker:
                 progress["tracker"] = tracker.state_dict()
-            if kept is not model:
+            if kept is not measured:
                 progress |= {"kept": kept.state_dict(), "kept_sizes": kept_sizes}
             if first_replica:
                 resumable.save(progress)
@@ -172,17 +179,14 @@ def train(
             return
 
 
-def make_optimizer(model: nn.Module, settings: Training, lr: float) -> torch.optim.Optimizer:
-    """The optimizer of an experiment, in its fused form."""
-    decay = settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), lr=lr, weight_decay=decay, fused=True)
-
-
-def make_oialr(experiment: Experiment, model: nn.Module, optimizer: torch.optim.Optimizer, total: int) -> OIALR | None:
-    """OIALR as the experiment sets it for a run of `total` steps; None for the dense method."""
+def make_oialr(
+    experiment: Experiment,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    total: int,
+    average: nn.Module | None = None,
+) -> OIALR | None:
+    """OIALR as the experiment sets it for a run of `total` steps; None for the dense method. `average` follows it."""
     if experiment.method == "dense":
         return None
     settings = experiment.oialr
@@ -195,6 +199,7 @@ def make_oialr(experiment: Experiment, model: nn.Module, optimizer: torch.optim.
         step_fraction=settings.step_fraction,
         keep_first=settings.keep_first,
         keep_last=settings.keep_last,
+        averages=[average] if average else [],
     )
 
 

@@ -18,6 +18,8 @@ def make_schedule(
 ) -> Callable[[int], None]:
     """A function that sets the optimizer's learning rate for step t = 0, 1, ..., total - 1.
 
+    A parameter group with an `lr_scale` gets this share of it.
+
     Raises:
         ValueError: warm-up and cool-down leave no step between them.
     """
@@ -56,4 +58,4 @@ def rates(schedule: Schedule, total: int, steps_per_epoch: int) -> list[float]:
 
 def _set(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)

@@ -1,0 +1,58 @@
+"""The optimizer of an experiment: torch's own, fused, or one of timm's factory."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from torch import nn
+
+from oialr_hpo.experiment import Training
+from oialr_hpo.training.optimizer_names import FUSED
+
+
+def make_optimizer(model: nn.Module, settings: Training, lr: float) -> torch.optim.Optimizer:
+    """The optimizer of an experiment.
+
+    Raises:
+        ValueError: it does not know an argument, or the network does not tell its layers, which `layer_decay` needs.
+    """
+    name, groups = settings.optimizer, parameter_groups(model, settings)
+    own = {key: tuple(each) if isinstance(each, list) else each for key, each in settings.optimizer_arguments.items()}
+    arguments: dict[str, Any] = {"lr": lr, "weight_decay": settings.weight_decay, **own}
+    try:
+        if name not in FUSED:
+            return create_optimizer_v2(groups, name, momentum=settings.momentum, **arguments)
+        if name == "sgd":
+            arguments = {"momentum": settings.momentum, **arguments}
+        kind: Any = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
+        optimizer: torch.optim.Optimizer = kind(groups, **{"fused": True, **arguments})
+        return optimizer
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"training.optimizer_arguments: {name}: {error}") from error
+
+
+def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
+    """The model's parameters, in groups with their own weight decay or share of the learning rate (`lr_scale`).
+
+    Sigma takes the place of its weight in the weight's group; frozen bases are in none.
+    """
+    exempt: Collection[str] = getattr(model, "no_weight_decay", set)() if not settings.decay_bias_and_norm else ()
+    if settings.layer_decay < 1:
+        if not hasattr(model, "group_matcher"):
+            raise ValueError(
+                f"training.layer_decay: {type(model).__name__} does not tell its layers, as timm's networks do by "
+                "group_matcher; set it to 1"
+            )
+        groups: list[Any] = param_groups_layer_decay(
+            model,
+            settings.weight_decay,
+            exempt,
+            layer_decay=settings.layer_decay,
+            weight_decay_exclude_1d=not settings.decay_bias_and_norm,
+        )
+        return groups
+    if settings.decay_bias_and_norm:
+        return model.parameters()
+    groups = param_groups_weight_decay(model, settings.weight_decay, no_weight_decay_list=exempt)
+    return groups

@@ -22,7 +22,7 @@ from oialr_hpo.training.loop import Diverged, train
 PATIENCE = 10.0
 """Seconds: a rehearsal that has not ended by then ends, without having found anything."""
 DATA = "the data"
-PROGRESS = ("epoch", "step", "lr", "seconds", "data_wait")
+PROGRESS = ("epoch", "step", "lr", "seconds", "setup_seconds", "data_wait")
 UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 SECTIONS = ("data", "model", "training", "schedule", "oialr", "score", "constraints")
 

@@ -21,7 +21,7 @@ from oialr_hpo.status import shown_metrics
 
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")
 LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}
-FINE = ("loss", "mse", "mae", "error")  # metrics below one, with four decimals
+FINE = ("loss", "mse", "mae", "error")  # with four decimals, as all means below one
 COUNTS = ("parameters", "trainable_parameters")  # without decimals
 MARKS = (
     "Mean ± standard deviation over the seeds, on the test split. ≠ differs from the paper's number, † from the dense "
@@ -244,7 +244,7 @@ def _cell(row: Mapping[str, Any], metric: str) -> str:
 def _number(metric: str, cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return ""
-    digits = 4 if metric in FINE else 0 if metric in COUNTS else 2
+    digits = 0 if metric in COUNTS else 4 if metric in FINE or abs(cell["mean"]) < 1 else 2
     return f"{cell['mean']:,.{digits}f}" + ("" if cell["std"] is None else f" ± {cell['std']:,.{digits}f}")
 
 

@@ -160,11 +160,11 @@ class _Cast:
 class LowRankLinear(LowRank):
     """`nn.Linear` with W = U Sigma V^T: (..., n) to (..., m)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.prefers_dense(x.numel() // self.vt.shape[1]):
-            return F.linear(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        if self.prefers_dense(input.numel() // self.vt.shape[1]):
+            return F.linear(input, self.weight, self.bias)
         u, vt = self.bases()
-        return self._chain(x.to(u.dtype), u, self.sigma.to(u.dtype), vt)
+        return self._chain(input.to(u.dtype), u, self.sigma.to(u.dtype), vt)
 
     def _chain(self, x: Tensor, u: Tensor, sigma: Tensor, vt: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(u.dtype)
@@ -199,7 +199,8 @@ class LowRankConv(LowRank):
         self._conv_padding: list[int] = [0] * len(self.kernel_size) if explicit else [*map(int, self.padding)]
         self._pad_beforehand = self._reversed_padding_repeated_twice if explicit else []
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        x = input
         if self._pad_beforehand:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = F.pad(x, self._pad_beforehand, mode=mode)
@@ -238,12 +239,14 @@ class LowRankConvTranspose(LowRank):
     dilation: Any
     _output_padding: Any = nn.ConvTranspose1d._output_padding
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         dims = len(self.kernel_size)
-        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, dims, self.dilation)
-        if x.dim() == dims + 1:
-            return self._convolve(x.unsqueeze(0), padding).squeeze(0)
-        return self._convolve(x, padding)
+        padding = self._output_padding(
+            input, output_size, self.stride, self.padding, self.kernel_size, dims, self.dilation
+        )
+        if input.dim() == dims + 1:
+            return self._convolve(input.unsqueeze(0), padding).squeeze(0)
+        return self._convolve(input, padding)
 
     def _convolve(self, x: Tensor, output_padding: list[int]) -> Tensor:
         if self.prefers_dense(x.numel() // self.u.shape[0]):

@@ -39,8 +39,8 @@ class Thin(nn.Sequential):
         super().__init__(OrderedDict(down=down, up=up))
         self.shell, self.weight_shape = shell, weight_shape
 
-    def forward(self, x: Tensor, *arguments: Any) -> Tensor:
-        return self.up(self.down(x), *arguments)
+    def forward(self, input: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        return self.up(self.down(input), *arguments, **named)
 
     @property
     def weight(self) -> Tensor:

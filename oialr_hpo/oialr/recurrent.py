@@ -36,11 +36,11 @@ class Recurrent(nn.Module):
                 self.register_parameter(name, parameter)
         self.train(dense.training)
 
-    def forward(self, *arguments: Any) -> Any:
+    def forward(self, *arguments: Any, **named: Any) -> Any:
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             weights: dict[str, Any] = {name: matrix.weight for name, matrix in self.named_children()}
         weights |= self._parameters
-        return self._around(weights)(*arguments)
+        return self._around(weights)(*arguments, **named)
 
     def flatten_parameters(self) -> None:
         """Nothing to do: rebuilt matrices are never one block of memory."""

@@ -136,11 +136,20 @@ class OIALR:
         """
         if self._optimizers and not self._optimizers.take_step():
             return
+        self._keep_bases_frozen()
         self.steps += 1
         if self.steps == self.delay:
             self._convert()
         elif self.steps > self.delay and self.steps % self.frequency == 0:
             self._update()
+
+    def _keep_bases_frozen(self) -> None:
+        """`model.requires_grad_(True)` means Sigma: U and V are constants of the method."""
+        for modules in self._layers.values():
+            for basis in (modules[0].u, modules[0].vt):
+                if basis.requires_grad:
+                    basis.requires_grad_(False)
+                    basis.grad = None
 
     @property
     def ranks(self) -> dict[str, int]:

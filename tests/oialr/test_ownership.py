@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils import checkpoint
 
 from oialr_hpo.oialr import OIALR, merge, plan
 from oialr_hpo.oialr.layers import LowRank
@@ -141,6 +142,18 @@ def test_a_layer_frozen_in_low_rank_stays_as_it_is_through_updates_and_merge():
         False
     }
     assert all(p.requires_grad for name, p in merged.named_parameters() if not name.startswith("2."))
+
+
+def test_unfreezing_the_whole_network_leaves_the_bases_frozen():
+    model = mlp()
+    optimizer, oialr = started(model, frequency=100)
+    train(model, optimizer, oialr, 3)
+    share, u = oialr.trainable_percent, model[0].u.clone()
+    model.requires_grad_(False)
+    assert oialr.trainable_percent == 0
+    model.requires_grad_(True)
+    train(model, optimizer, oialr, 2)
+    assert oialr.trainable_percent == share and torch.equal(model[0].u, u) and model[0].u.grad is None
 
 
 def test_all_frozen_before_the_change_over_is_said_and_training_goes_on():
@@ -303,3 +316,34 @@ def test_networks_on_the_meta_device_are_planned_and_refused():
     assert [layer.reason for layer in plan(model)] == [""]
     with pytest.raises(ValueError, match="'0.weight' is on the meta device"):
         OIALR(model, delay=0, frequency=1)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_layers_work_under_gradient_checkpointing_and_by_keyword(reentrant):
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(12, 12), nn.Conv1d(3, 8, 3), nn.ConvTranspose1d(8, 3, 3), nn.LSTM(6, 6)])
+    oialr = OIALR(model, delay=0, frequency=1, cutoff=0.5, step_fraction=1.0)
+    oialr.step()
+
+    def forward(x):
+        x = model[2](input=model[1](input=model[0](input=x)), output_size=None)
+        return model[3](x[..., :6], hx=None)[0]
+
+    gradients = []
+    for run in (forward, lambda x: checkpoint.checkpoint(forward, x, use_reentrant=reentrant)):
+        model.zero_grad()
+        run(torch.ones(2, 3, 12, requires_grad=True)).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_network_compiled_before_the_change_over_is_compiled_anew():
+    torch._dynamo.reset()
+    model = mlp()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    oialr = OIALR(compiled, optimizer, delay=2, frequency=2, cutoff=0.3, step_fraction=1.0)
+    train(compiled, optimizer, oialr, 5)
+    x = torch.randn(4, 12)
+    torch.testing.assert_close(compiled(x), model(x))
+    assert min(oialr.ranks.values()) < 12 and model[0].sigma.grad is not None

@@ -9,7 +9,7 @@ utilization`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from oialr_hpo.utilization import prefix
+from oialr_hpo.utilization.batches import labelled, logits, marks, percent, rereadable
 
 CHUNKS = 64
 """Into so many parts the images are divided."""
@@ -27,6 +28,8 @@ MOVES = 4096
 """So many single images' changes are remembered."""
 CAUTION = 3.0
 """Margins of images not yet seen are taken to change so many times as much as those seen."""
+EMPTY = "Accuracy: the batches hold no image; is the data set empty, or what gives them used up?"
+CHANGED = "Accuracy: read again, the batches differ; give them without shuffling and random augmentation"
 NOTHING: prefix.Results = {}
 
 
@@ -36,24 +39,28 @@ class Accuracy:
     `analyse` takes any function of a network for this, but only with this one it can do with parts of the images.
 
     Arguments:
-        batches: of inputs and labels (B,), batches first; read anew for every full pass, always in the same order.
-            With torch.distributed each process has its own share, and the result is that of all.
+        batches: of inputs and labels (B,), batches first; read anew for every full pass, always in the same order and
+            without random augmentation. An iterator is kept as a list. With torch.distributed each process has its own
+            share, and the result is that of all.
         memory: bytes that may hold images and what earlier layers made of them, for `analyse`.
+
+    Raises:
+        ValueError: where they are read: the batches, or the network's outputs, are others than these.
     """
 
     def __init__(self, batches: Iterable[tuple[Tensor, Tensor]], memory: float = 4 * 2**30) -> None:
-        self.batches, self.memory = batches, memory
+        self.batches, self.memory = rereadable(batches), memory
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> float:
         device = next(network.parameters()).device
         counts = torch.zeros(2, dtype=torch.float64)
-        for images, labels in self.batches:
-            hits = network(images.to(device)).argmax(1).cpu() == labels.cpu()
+        for images, labels in labelled(self.batches):
+            hits = logits(network(images.to(device)), labels).argmax(1).cpu() == labels.cpu()
             counts += torch.tensor([hits.sum(), len(hits)])
         hits, images_seen = over_processes(counts)
         if images_seen == 0:
-            raise ValueError("Accuracy: the batches hold no image; give a list or a DataLoader, not an iterator")
+            raise ValueError(EMPTY)
         return (100 * hits / images_seen).item()
 
 
@@ -64,6 +71,11 @@ class FullPasses:
         self._evaluate, self._network = evaluate, network
         self.passes = 0.0
         self.original = self.accuracy()
+        if self.original <= 1:
+            raise ValueError(
+                f"evaluate gave {self.original:g}, which as percent is too little to search ranks with; "
+                "if it is a share of 1, let it give 100 times as much"
+            )
 
     def enter(self, layer: str, users: Collection[nn.Module]) -> None:
         """Goes on to a layer of the network as it is, which makes no difference here."""
@@ -71,7 +83,9 @@ class FullPasses:
     def accuracy(self, floor: float | None = None) -> float:
         self.passes += 1
         with torch.no_grad():
-            return float(self._evaluate(self._network))
+            accuracy = percent(self._evaluate(self._network))
+        self._network.eval()
+        return accuracy
 
     def settled(self, accuracy: float) -> float:
         """What was measured with the layer's present weight is exact already."""
@@ -99,11 +113,11 @@ class PartialPasses:
         self._network, self._share_from, self._accuracy = network, share_from, accuracy
         self._device = next(network.parameters()).device
         self._run, self._share = 0.0, 1.0
-        read = [self._margins(images, labels) for images, labels in accuracy.batches]
-        margins = torch.cat([*read, torch.empty(0)])
+        read = [(self._margins(*batch), marks(*batch)) for batch in labelled(accuracy.batches)]
+        margins = torch.cat([*(part for part, _ in read), torch.empty(0)])
         if len(margins) == 0:
-            raise ValueError("Accuracy: the batches hold no image; give a list or a DataLoader, not an iterator")
-        self._count = len(margins)
+            raise ValueError(EMPTY)
+        self._count, self._marks = len(margins), torch.cat([mark for _, mark in read])
         self._chunks = self._closest(margins)
         self._sample = self._chunks[0].positions
         self._far = torch.ones(self._count, dtype=torch.bool)
@@ -210,10 +224,7 @@ class PartialPasses:
 
     def _look_far(self, margins: Tensor, wanted: Tensor) -> None:
         """Fills in the margins of the wanted images among those that are not in memory."""
-        position = 0
-        for images, labels in self._accuracy.batches:
-            batch = slice(position, position + len(labels))
-            position += len(labels)
+        for batch, images, labels in self._read_again():
             chosen = (wanted & self._far)[batch]
             if chosen.any():
                 images, labels = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
@@ -223,18 +234,35 @@ class PartialPasses:
     def _margins(self, images: Tensor, labels: Tensor, before: prefix.Results = NOTHING, share: float = 1.0) -> Tensor:
         """By how much the right class leads (above 0) or trails; an infinite lead counts as none."""
         self._run += share * len(labels)
-        logits = prefix.run(self._network, images.to(self._device), before).double()
-        right = labels.to(self._device)[:, None]
-        lead = logits.gather(1, right).squeeze(1)
-        rival = logits.scatter(1, right, -torch.inf).amax(1)
+        said = logits(prefix.run(self._network, images.to(self._device), before), labels).double()
+        right = labels.to(self._device)[:, None].long()
+        lead = said.gather(1, right).squeeze(1)
+        rival = said.scatter(1, right, -torch.inf).amax(1)
         margins = torch.nan_to_num(lead - rival, nan=-1e30, posinf=-1e30, neginf=-1e30)
-        hit = logits.argmax(1) == right.squeeze(1)
+        hit = said.argmax(1) == right.squeeze(1)
         tiny = torch.finfo(torch.float64).tiny
         return torch.where(hit, margins.clamp(min=tiny), margins.clamp(max=-tiny)).cpu()
 
+    def _read_again(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The batches once more, each with its positions among all images.
+
+        Raises:
+            ValueError: they are not what they were.
+        """
+        position, tolerance = 0, 1e-6 * self._marks.abs().amax(0)
+        for images, labels in labelled(self._accuracy.batches):
+            batch = slice(position, position + len(labels))
+            position += len(labels)
+            before, now = self._marks[batch], marks(images, labels)
+            if len(before) != len(now) or ((now - before).abs() > tolerance).any():
+                raise ValueError(CHANGED)
+            yield batch, images, labels
+        if position != self._count:
+            raise ValueError(CHANGED)
+
     def _closest(self, margins: Tensor) -> list[_Chunk]:
         """The images to keep: a sample of all margins, then by growing margin."""
-        first = next(iter(self._accuracy.batches))[0]
+        first, _ = next(labelled(self._accuracy.batches))
         room = max(SMALLEST_CHUNK, int(self._accuracy.memory / 2 / max(1, first[0].nbytes)))
         length = max(SMALLEST_CHUNK, -(-self._count // CHUNKS))
         closest = margins.abs().argsort()
@@ -244,13 +272,11 @@ class PartialPasses:
         place[order] = torch.arange(len(order))
         images = first.new_empty(len(order), *first.shape[1:], device="cpu")
         labels = torch.empty(len(order), dtype=torch.int64)
-        position = 0
-        for batch_images, batch_labels in self._accuracy.batches:
-            places = place[position : position + len(batch_labels)]
-            position += len(batch_labels)
+        for batch, batch_images, batch_labels in self._read_again():
+            places = place[batch]
             chosen = places >= 0
             images[places[chosen]] = batch_images.cpu()[chosen]
-            labels[places[chosen]] = batch_labels.cpu()[chosen]
+            labels[places[chosen]] = batch_labels.cpu()[chosen].long()
         lengths = [min(int(spread.sum()), len(order))]
         while sum(lengths) < len(order):
             lengths.append(min(length, len(order) - sum(lengths)))

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oialr_hpo.utilization.batches import inputs
+
 CHUNK_NUMBERS = 2**22
 """Of the rows that are multiplied at once: 32 MiB in float64."""
 
@@ -28,6 +30,9 @@ def gram_matrices(network: nn.Module, modules: Modules, batches: Iterable[Any]) 
 
     Float32 would resolve only singular values above about 3e-4 of the largest. The network should be in eval mode;
     hooks are removed afterwards, whatever happens. A batch is what the network takes, or a tuple that starts with it.
+
+    Raises:
+        ValueError: a batch is something else, or there is none.
     """
     weights = {name: users[0].get_parameter("weight") for name, users in modules.items()}
     sums = {
@@ -39,9 +44,14 @@ def gram_matrices(network: nn.Module, modules: Modules, batches: Iterable[Any]) 
         for rows in input_rows(module, x):
             sums[name].addmm_(rows.t(), rows)
 
+    read = 0
     with watching(modules, add):
         for batch in batches:
-            network(inputs(batch, network))
+            if len(x := inputs(batch)):
+                network(on_its_device(x, network))
+                read += len(x)
+    if read == 0:
+        raise ValueError("the loader gives no inputs when read again; give a list of batches, or a DataLoader")
     if dist.is_available() and dist.is_initialized():
         for gram in sums.values():
             dist.all_reduce(gram)
@@ -51,7 +61,7 @@ def gram_matrices(network: nn.Module, modules: Modules, batches: Iterable[Any]) 
 @torch.no_grad()
 def rows_per_image(network: nn.Module, modules: Modules, batch: Any) -> dict[str, float]:
     """How many rows of X each layer makes of one input, for the layers that one batch meets, in that order."""
-    x = inputs(batch, network)
+    x = on_its_device(inputs(batch), network)
     rows: dict[str, float] = {}
 
     def count(name: str, module: nn.Module, layer_input: Tensor) -> None:
@@ -81,9 +91,8 @@ def watching(modules: Modules, see: Callable[[str, nn.Module, Tensor], None]) ->
             handle.remove()
 
 
-def inputs(batch: Any, network: nn.Module) -> Tensor:
-    """The network's input in a batch, on the network's device."""
-    x: Tensor = batch[0] if isinstance(batch, (tuple, list)) else batch
+def on_its_device(x: Tensor, network: nn.Module) -> Tensor:
+    """Inputs where the network's parameters are."""
     return x.to(next(network.parameters()).device, non_blocking=True)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +12,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from oialr_hpo.oialr import plan
@@ -23,7 +19,9 @@ from oialr_hpo.oialr.conversion import unfuse
 from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.planning import Layer
 from oialr_hpo.utilization.accuracy import Accuracy, FullPasses, PartialPasses
+from oialr_hpo.utilization.batches import first, rereadable
 from oialr_hpo.utilization.gram import gram_matrices, rows_per_image
+from oialr_hpo.utilization.record import Record
 from oialr_hpo.utilization.subspace import Subspace, error, error_bound, output_gram, projected, rank
 
 GRAM_BYTES = 8 * 2**30
@@ -126,20 +124,21 @@ def analyse(
     Arguments:
         model: left as it is; its copy is projected.
         loader: batches of inputs, or of tuples that begin with them, for the Gram matrices; read once, or several times
-            if these take more than `gram_bytes`. Under torch.distributed each process reads its own share.
-        evaluate: a network's validation accuracy in percent. Given `Accuracy(batches)`, the search finds the same with
-            parts of validation passes; any other function is called for whole ones.
+            if these take more than `gram_bytes`. An iterator is kept as a list. Under torch.distributed each process
+            reads its own share.
+        evaluate: a network's validation accuracy in percent, not as a share of 1. Given `Accuracy(batches)`, the search
+            finds the same with parts of validation passes; any other function is called for whole ones.
         keep_projected: layers stay projected while later ones are searched, so that the whole costs at most
             2 x tolerance x layers, as the paper states. False: each layer is searched in the original network.
         state: JSON file that every finished layer is added to, and that an interrupted analysis goes on from.
         progress: is given a line per layer, and one before each pass over `loader`.
 
     Raises:
-        ValueError: nothing to analyse, or `state` is of another analysis.
+        ValueError: nothing to analyse, batches or accuracies of another form, or `state` is of another analysis.
         FloatingPointError: naming a layer with NaN or infinity.
     """
     started = time.perf_counter()
-    if tolerance < 0:
+    if not tolerance >= 0:
         raise ValueError(f"analyse: tolerance={tolerance} must be 0 or more, in percent of accuracy")
     network = copy.deepcopy(unwrapped(model)).eval()
     report = plan(network)
@@ -149,7 +148,8 @@ def analyse(
         raise ValueError(f"analyse: {type(network).__name__} has no Linear or Conv layer")
     unfuse(network, chosen)
     modules = {layer.name: [network.get_submodule(name) for name in layer.users] for layer in chosen}
-    rows = rows_per_image(network, modules, next(iter(loader)))
+    loader = rereadable(loader)
+    rows = rows_per_image(network, modules, first(loader))
     skipped |= {name: "no data reach it" for name in modules if name not in rows}
     layers = {layer.name: layer for layer in chosen if layer.name in rows}
     order = [name for name in rows if name in layers]
@@ -166,7 +166,7 @@ def analyse(
         judge = PartialPasses(evaluate, network, share_from)
     else:
         judge = FullPasses(evaluate, network)
-    record = _Record.open(state, originals, {"tolerance": tolerance, "keep_projected": keep_projected})
+    record = Record.open(state, originals, {"tolerance": tolerance, "keep_projected": keep_projected})
 
     plain = sum(math.ceil(math.log2(size)) for weight in originals.values() for size in weight.flatten(1).shape)
     accuracy = judge.original
@@ -175,6 +175,9 @@ def analyse(
     hints: dict[str, tuple[float, float]] = {}  # by kind of layer: the shares of energy that the last one needed
     for name, gram in _grams(network, loader, modules, weights, originals, gram_bytes, progress):
         layer, weight = layers[name], originals[name].flatten(1)
+        if not gram.any():
+            skipped[name] = "only zeros reach it"
+            continue
         spaces = Subspace.of(gram, name), Subspace.of(output_gram(gram, weight), name)
 
         def put(matrix: Tensor, name: str = name) -> None:
@@ -209,6 +212,8 @@ def analyse(
         )
         progress(_line(found, len(order), record.passes, started))
 
+    if not found:
+        raise ValueError(f"analyse: only zeros reach the layers of {type(network).__name__}; is the data right?")
     for name, matrix in projections.items():
         weights[name].data.copy_(matrix.view_as(weights[name]))
     return Utilization(
@@ -335,46 +340,3 @@ def _line(found: list[LayerUtilization], layers: int, passes: float, started: fl
     cost = f"{passes:.1f} passes, {seconds:.0f} s, about {left:.0f} s left"
     accuracy = f"accuracy {layer.accuracy:.2f} %"
     return f"{len(found)}/{layers}  {layer.name}  S {d} -> {k_s}, T {m} -> {k_t}, {utilized}, {accuracy}, {cost}"
-
-
-@dataclass
-class _Record:
-    """The layers that are done, on disk if wanted: k_S, k_T and the accuracy reached."""
-
-    path: Path | None
-    fingerprint: str
-    layers: dict[str, tuple[int, int, float]]
-    passes: float  # of former sessions and this one
-    _former: float
-
-    @classmethod
-    def open(cls, path: Path | None, weights: dict[str, Tensor], options: dict[str, Any]) -> _Record:
-        digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-        for name, weight in weights.items():
-            digest.update(name.encode())
-            digest.update(weight.contiguous().view(torch.uint8).cpu().numpy().tobytes())
-        fingerprint = digest.hexdigest()
-        if path is None or not path.exists():
-            return cls(path, fingerprint, {}, 0.0, 0.0)
-        try:
-            state = json.loads(path.read_bytes())
-            layers = {
-                str(name): (int(k_s), int(k_t), float(reached)) for name, (k_s, k_t, reached) in state["layers"].items()
-            }
-            passes, found = float(state["passes"]), state["fingerprint"]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise ValueError(f"{path} is damaged; remove it, or choose another file") from None
-        if found != fingerprint:
-            raise ValueError(f"{path} is of another network or other options; remove it, or choose another file")
-        return cls(path, fingerprint, layers, passes, passes)
-
-    def add(self, name: str, k_s: int, k_t: int, accuracy: float, *, passes: float) -> None:
-        self.layers[name] = k_s, k_t, accuracy
-        self.passes = self._former + passes
-        if self.path is None or (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
-            return
-        state = {"fingerprint": self.fingerprint, "passes": self.passes, "layers": self.layers}
-        partial = self.path.with_name(self.path.name + ".partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(state, indent=1))
-        os.replace(partial, self.path)

@@ -152,7 +152,7 @@ def test_what_cannot_be_analysed_says_why(batches: tuple[Batches, Batches]) -> N
     assert [layer.name for layer in result.layers] == ["0", "3"] and result.skipped == {"1": "2 groups"}
     with pytest.raises(ValueError, match="Sequential has no Linear or Conv layer"):
         analyse(nn.Sequential(nn.Flatten()), batches[0], Accuracy(batches[1]))
-    with pytest.raises(ValueError, match="give a list or a DataLoader, not an iterator"):
+    with pytest.raises(ValueError, match="the batches hold no image; is the data set empty"):
         analyse(grouped, batches[0], Accuracy(iter(())))
 
 

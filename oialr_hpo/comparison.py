@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from oialr_hpo.experiment import Experiment, flatten
 from oialr_hpo.progress import clock
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.files import RunDirectoryError, finite, write_whole
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import shown_metrics
@@ -108,7 +109,7 @@ def write(name: str, comparisons: Sequence[Comparison], out: Path) -> str:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "table.md", text)
         write_whole(out / "table.csv", _csv(content))
-        write_whole(out / "table.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_whole(out / "table.json", json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
     return text
@@ -157,7 +158,7 @@ def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> di
         devices = sorted({str(trial.metrics.get("device", "unknown")) for trial in trials})
         row["trained"] = [" and ".join(devices), min(measured.tested.environment["workers"], len(ended))]
         names = [*shown_metrics(trials[0])]
-        row["metrics"] = {name: _statistics([trial.metrics[name] for trial in trials]) for name in names}
+        row["metrics"] = {name: _statistics([trial.metrics.get(name, math.nan) for trial in trials]) for name in names}
         row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
     for metric, cell in row["metrics"].items():
         cell["differs_from_paper"] = metric in known and _differ(cell, known[metric])

@@ -94,9 +94,9 @@ def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:
     change_over = next((record["epoch"] for record in records if record.get("ranks")), None)
     figures = {}
     for measure, title in MEASURES.items():
-        tracked = [record for record in records if record.get(measure)]
-        if tracked:
-            layers, values = table(tracked, measure)
+        tracked = [record for record in records if record.get(measure) and isinstance(record[measure], Mapping)]
+        layers, values = table(tracked, measure) if tracked else ([], np.empty(0))
+        if np.isfinite(values).any():
             since = f"each epoch against {experiment.training.track} epochs before"
             figure, heat, below = frame(len(layers), f"{title}, {since}\n{name}")
             low = math.floor(20 * np.nanmin(values)) / 20
@@ -113,7 +113,7 @@ def draw_ranks(records: Records, change_over: int, name: str) -> Figure:
     """Rank over full rank per layer, and the sizes of the network below."""
     layers = list(next(record["ranks"] for record in records if record.get("ranks")))
     highest = {layer: max(record.get("ranks", {}).get(layer, 1) for record in records) for layer in layers}
-    full = records[0].get("full_ranks", highest)
+    full = highest | records[0].get("full_ranks", {})
     ranks = [record.get("ranks", {}) for record in records]
     values = np.array([[100 * each.get(layer, math.nan) / full[layer] for each in ranks] for layer in layers])
     figure, heat, below = frame(len(layers), f"Rank of the low-rank layers\n{name}")
@@ -123,7 +123,7 @@ def draw_ranks(records: Records, change_over: int, name: str) -> Figure:
         heat.text(middle, (len(layers) - 1) / 2, "dense", color="0.4", ha="center", va="center", rotation=90)
     heat_map(figure, heat, epochs(records), layers, values, "YlGnBu_r", (0.0, 100.0), "rank, % of full rank")
     for key, color, text in (("total_percent", GREY, "all"), ("trainable_percent", BLUE, "trained")):
-        sizes = [record[key] for record in records]
+        sizes = [record.get(key, math.nan) for record in records]
         below.plot(epochs(records), sizes, color=color, drawstyle="steps-mid", label=f"{text}: {sizes[-1]:.3g} %")
     below.set_ylim(bottom=0)
     below.set_ylabel("parameters,\n% of the dense\nnetwork's", fontsize=8)

@@ -16,7 +16,7 @@ class Progress:
         self._total, self._workers, self._deadline = total, workers, deadline
         self._best = pareto_front(earlier)
         self._ended = [trial for trial in earlier if trial.finished]
-        self._started = time.time()
+        self._began = time.monotonic()
 
     def ended(self, trial: Trial) -> None:
         self._best = pareto_front([*self._best, trial])
@@ -24,7 +24,7 @@ class Progress:
         done = len(self._ended)
         best_so_far = _best(self._best)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
-        times = f"{clock(time.time() - self._started)} gone"
+        times = f"{clock(time.monotonic() - self._began)} gone"
         if left := time_left(durations(self._ended), self._total, self._workers, self._deadline):
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
@@ -62,7 +62,7 @@ def time_left(durations: Sequence[float], total: int, workers: int, deadline: fl
 def describe(trial: Trial) -> str:
     """One trial in a few words."""
     name = f"#{trial.number} {trial.role.value if trial.role is not Role.PROPOSAL else ''}".strip()
-    if trial.state is State.PRUNED:
+    if trial.state is State.PRUNED and trial.epochs:
         epoch = trial.epochs[-1]["epoch"]
         return f"{name} stopped early at epoch {epoch}, score {_scores(trial)} ({clock(trial.seconds)})"
     if trial.state is not State.COMPLETE:

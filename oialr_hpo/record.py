@@ -20,7 +20,7 @@ NOTES = (
 )
 """What the training loop says itself, and an objective may."""
 
-TRIAL = frozenset({field.name for field in fields(Trial)} | {"score", "event", "time"})
+TRIAL = frozenset({field.name for field in fields(Trial)} | {"score", "event", "time", "clock"})
 """What is said of a trial as a whole."""
 
 RESERVED = TRIAL.union(NOTES)

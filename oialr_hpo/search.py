@@ -148,8 +148,6 @@ def run(
         held.callback(directory.release)
         if resume and sum(trial.finished for trial in directory.trials()) >= checked.trials:
             print(f"{path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
-        for file in directory.torn():
-            print(f"{file}: its last line was cut off by a crash and is left out", file=sys.stderr)
         return Search(checked, directory, absolute(data_dir), deadline, objective, ranks_per_trial)
 
     first: list[TrainingProcess] = []

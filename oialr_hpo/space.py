@@ -227,6 +227,14 @@ class Space:
         """Equal settings as this space writes them: one of the very choices, a whole number for a range of these."""
         return {key: self.parameters[key].own(value) for key, value in settings.items()}
 
+    def has(self, key: str, value: Value) -> bool:
+        """Whether a setting is searched and may have this value."""
+        try:
+            self.parameters[key].check(value)
+        except (KeyError, SpaceError):
+            return False
+        return True
+
     def spec(self) -> dict[str, Any]:
         """The space as it stands in a YAML file."""
         return {key: parameter.spec() for key, parameter in self.parameters.items()}

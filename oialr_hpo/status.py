@@ -5,13 +5,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, describe, durations, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import finite
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import as_text
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.csv:
         write_csv(run, sys.stdout)
     else:
-        print(json.dumps(status(run), indent=2) if options.json else summary(run))
+        print(json.dumps(finite(status(run)), indent=2) if options.json else summary(run))
 
 
 def status(run: RunDirectory) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def write_csv(run: RunDirectory, file: TextIO) -> None:
         row += [trial.started, trial.seconds, trial.setup_seconds, trial.violation]
         row += trial.scores or [None] * len(scores)
         row += [trial.settings.get(key) for key in experiment.search]
-        row += [trial.metrics.get(name) for name in metrics]
+        row += [finite(trial.metrics.get(name)) for name in metrics]
         writer.writerow(row)
 
 
@@ -116,7 +117,7 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     winners = best(trials)
     if winners and not many_goals(run):
         untuned = {key: experiment.value(key) for key in experiment.search}
-        rows = [[key, value, untuned[key]] for key, value in winners[0].settings.items()]
+        rows = [[key, value, untuned.get(key)] for key, value in winners[0].settings.items()]
         lines += ["", table(["setting", "best", "untuned"], rows)]
     elif states[State.COMPLETE] and not winners:
         lines += ["", "no trial meets the constraints yet"]
@@ -171,9 +172,8 @@ def running(run: RunDirectory, trials: Sequence[Trial]) -> str:
             last = trial.epochs[-1] if trial.epochs else {}
             shown = [last.get(name) for name in metrics]
             epoch = f"{last.get('epoch', 0)}/{experiment.epochs(trial.settings)}"
-            rows.append(
-                [trial.number, trial.role.value, trial.worker, epoch, *shown, clock(time.time() - trial.started)]
-            )
+            since = clock(max(0.0, time.time() - trial.started))
+            rows.append([trial.number, trial.role.value, trial.worker, epoch, *shown, since])
     return table(["running", "", "rank", "epoch", *metrics, "for"], rows) if rows else ""
 
 
@@ -185,7 +185,7 @@ def leaders(run: RunDirectory, trials: Sequence[Trial], top: int) -> list[tuple[
     """The best trials, or the Pareto front of several goals, beside the untuned settings and the dense model."""
     name, winners = ("front", pareto_front(trials)) if many_goals(run) else ("best", best(trials, top))
     found = [(f"{name} {place}", trial) for place, trial in enumerate(winners, 1)]
-    found += [("untuned", trial) for trial in trials if is_untuned(trial, run.experiment)][:1]
+    found += [("untuned", trial) for trial in [untuned(trials, run.experiment)] if trial]
     return found + [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
 
 
@@ -194,10 +194,11 @@ def shown_metrics(trial: Trial) -> list[str]:
     return [name for name, value in trial.metrics.items() if name not in NOTES and _is_number(value)]
 
 
-def is_untuned(trial: Trial, experiment: Experiment) -> bool:
-    """Whether a trial ran the experiment file's own settings."""
+def untuned(trials: Iterable[Trial], experiment: Experiment) -> Trial | None:
+    """The first complete trial of the experiment file's own settings."""
     own = as_text(experiment.start({}))
-    return trial.role is not Role.DENSE and trial.state is State.COMPLETE and as_text(trial.settings) == own
+    ran = (trial for trial in trials if trial.role is not Role.DENSE and trial.state is State.COMPLETE)
+    return next((trial for trial in ran if as_text(trial.settings) == own), None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m oialr_hpo.train FILE`: train with given settings, once per seed."""
 
+import math
 import shlex
 import sys
 import time
@@ -149,6 +150,7 @@ class Session:
         """The training with this seed, begun or new."""
         for trial in self.trials:
             if trial.seed == seed:
+                trial.attempt += 1
                 return trial
         number = max((trial.number for trial in self.trials), default=-1) + 1
         self.trials.append(new_trial(number, seed, threads))
@@ -248,8 +250,8 @@ def report(trials: Sequence[Trial], split: Split) -> str:
     rows: list[list[Any]] = []
     for name, value in scored[0].metrics.items():
         if isinstance(value, (int, float)) and (name not in NOTES or name in ("train_loss", "seconds")):
-            values = [trial.metrics[name] for trial in scored]
-            bests = [trial.best_epoch[name] for trial in scored if split == "validation"]
+            values = [trial.metrics.get(name, math.nan) for trial in scored]
+            bests = [trial.best_epoch.get(name, math.nan) for trial in scored if split == "validation"]
             spread = stdev(values) if len(values) > 1 else None
             rows.append([name, fmean(values), spread, fmean(bests) if bests else None])
     return table(header, rows)

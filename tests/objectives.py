@@ -163,3 +163,22 @@ def prepares(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
         time.sleep(0.01)
         times = {"seconds": time.perf_counter() - ready, "setup_seconds": ready - began}
         yield {"epoch": epoch, "error": experiment.oialr.cutoff, "trainable_percent": 10.0} | times
+
+
+def beyond_numbers(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """A bowl whose other metrics are no finite numbers in the last epoch, nor is the trainable share in the first."""
+    for record in bowl(experiment, seed=seed):
+        last = record["epoch"] == 3
+        yield record | {
+            "trainable_percent": math.nan if record["epoch"] == 1 else 10.0,
+            "total_percent": math.nan if last else 20.0,
+            "loss": math.inf if last else 1.0,
+            "error": record["error"],
+        }
+
+
+def diverging(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """Eight epochs without a finite error; in every third trial the first ones had one."""
+    for epoch in range(1, 9):
+        error = math.inf if seed % 2 else math.nan
+        yield {"error": 0.5 if seed % 3 == 0 and epoch < 4 else error, "trainable_percent": 10.0}

@@ -26,6 +26,7 @@ class Ticket:
         seed: of the trial.
         epochs: records of an earlier session that was interrupted, whose checkpoint may save some of the work.
         seconds: of training that session had spent, and `setup_seconds` before it.
+        attempt: at this trial, from 1 on.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Ticket:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     setup_seconds: float = 0.0
+    attempt: int = 1
 
 
 class Desk:
@@ -66,7 +68,7 @@ class Desk:
             return None
         if self._unfinished:
             trial = self._unfinished.pop(0)
-            spent = trial.seconds, trial.setup_seconds
+            spent = trial.seconds, trial.setup_seconds, trial.attempt + 1
             return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, *spent)
         if self._new <= 0:
             return None

@@ -12,6 +12,7 @@ share that a score may weigh:
 With several goals a trial counts as better than another if it dominates it.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -52,7 +53,8 @@ def curve(trial: Trial, experiment: Experiment) -> list[Point]:
             if record.get("ranks") and changed_over is None:
                 changed_over = share
             settled = changed_over is None or share - changed_over >= settings.recovery - CLOSE
-            points.append(Point(share, goals(record, experiment.score), changed_over is not None, settled))
+            reached = [value if math.isfinite(value) else math.inf for value in goals(record, experiment.score)]
+            points.append(Point(share, reached, changed_over is not None, settled))
     except KeyError:
         return []
     return points

@@ -1,5 +1,6 @@
 """A worker: the child process that trains, seen from the process that assigns trials and writes them down."""
 
+import math
 import os
 import socket
 import time
@@ -116,6 +117,7 @@ class Worker:
             seed=ticket.seed,
             worker=self.index,
             threads=self.threads,
+            attempt=ticket.attempt,
             started=time.time(),
             epochs=list(ticket.epochs),
             seconds=ticket.seconds,
@@ -201,6 +203,8 @@ class Worker:
         if self._verdict is Verdict.INTERRUPT:
             return self._end(State.INTERRUPTED, None)
         rate(self.trial, self.trial.epochs[-1], self.search.experiment.score)
+        if not all(map(math.isfinite, self.trial.scores)):
+            self.trial.scores = []
         return self._end(State.PRUNED, None)
 
     def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:

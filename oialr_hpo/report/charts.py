@@ -18,10 +18,11 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock
 from oialr_hpo.report import study
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.events import number
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.runs.usage import Span
-from oialr_hpo.status import is_untuned
+from oialr_hpo.status import untuned
 
 BLUE, ORANGE, DARK, GREY, LIGHT, RED, AMBER = (
     "#1f5fa8", "#e07b1a", "#30343a", "#8a9099", "#c9d0d8", "#c0392b", "#d8a400",
@@ -87,7 +88,7 @@ class Facts:
 
     @cached_property
     def untuned(self) -> Trial | None:
-        return next((trial for trial in self.complete if is_untuned(trial, self.experiment)), None)
+        return untuned(self.complete, self.experiment)
 
     @cached_property
     def winners(self) -> list[Trial]:
@@ -276,7 +277,7 @@ def pareto(facts: Facts) -> tuple[go.Figure, str]:
     metric, direction = next(
         (goal for goal in facts.experiment.score.goals if goal.metric != share), facts.experiment.score.goals[0]
     )
-    measured = [trial for trial in facts.complete if metric in trial.metrics and share in trial.metrics]
+    measured = [trial for trial in facts.complete if all(number(trial.metrics.get(name)) for name in (metric, share))]
     if not measured:
         raise NothingToDraw(f"No complete trial has both {metric} and a trainable share.")
     aims = {
@@ -454,7 +455,7 @@ def schedule(facts: Facts) -> tuple[go.Figure, str]:
     from oialr_hpo.training.schedule import rates, steps  # loads torch
 
     winner = facts.winners[0]
-    per_epoch = winner.epochs[0].get("step")
+    per_epoch = winner.epochs[0].get("step") if winner.epochs else None
     if not per_epoch:
         raise NothingToDraw("The trials did not record their optimizer steps.")
     figure = go.Figure()
@@ -562,7 +563,7 @@ def stopped(facts: Facts) -> tuple[go.Figure, str]:
     figure.update_layout(showlegend=True)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text=goal)
-    run = sum(trial.epochs[-1]["epoch"] for trial in pruned)
+    run = sum(trial.epochs[-1]["epoch"] for trial in pruned if trial.epochs)
     whole = sum(facts.experiment.epochs(trial.settings) for trial in pruned)
     done = sum(trial.epochs[-1]["epoch"] for trial in facts.trials if trial.epochs)
     return figure, (

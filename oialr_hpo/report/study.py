@@ -1,6 +1,7 @@
 """A search as an Optuna study, for Optuna's plots and for optuna-dashboard."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
@@ -101,7 +102,7 @@ def _frozen(
         return FrozenTrial(
             state=TrialState.FAIL, datetime_start=now, datetime_complete=now, intermediate_values={}, **known, **nothing
         )
-    state = STATES[trial.state]
+    state, space = STATES[trial.state], experiment.space
     if state is TrialState.COMPLETE:
         known["values"] = [aim.value(trial) for aim in aims.values()]
     curve: dict[int, float] = {}
@@ -110,6 +111,7 @@ def _frozen(
         curve = {epoch: value for epoch, value in reached.items() if value is not None}
         if state is TrialState.PRUNED and trial.scores:
             known["values"] = [aim.value(trial) for aim in aims.values()]
+    params = {key: value for key, value in trial.settings.items() if space.has(key, value)}
     about: dict[str, Any] = {
         "role": trial.role.value,
         "state": trial.state.value,
@@ -122,8 +124,8 @@ def _frozen(
         state=state,
         datetime_start=None if state is TrialState.WAITING else _local(trial.started),
         datetime_complete=_local(trial.started + trial.elapsed) if state.is_finished() else None,
-        params={key: _label(experiment.space.parameters[key], value) for key, value in trial.settings.items()},
-        distributions={key: distributions[key] for key in trial.settings},
+        params={key: _label(space.parameters[key], value) for key, value in params.items()},
+        distributions={key: distributions[key] for key in params},
         user_attrs=about,
         system_attrs={"constraints": [trial.violation]} if experiment.constraints else {},
         intermediate_values=curve,
@@ -137,9 +139,10 @@ def _label(parameter: Parameter, value: Value) -> Value:
 
 def _first_score(record: Mapping[str, Any], experiment: Experiment) -> float | None:
     try:
-        return scores(record, experiment.score)[0]
-    except (KeyError, TypeError):  # no such metric, or it was not a number
+        value = scores(record, experiment.score)[0]
+    except KeyError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _local(seconds: float) -> datetime:

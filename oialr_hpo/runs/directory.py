@@ -6,19 +6,21 @@ The append-only files `trials/rank-*.jsonl` are the only truth. Everything else 
 
 import difflib
 import fcntl
-import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten, recorded
 from oialr_hpo.files import check_writable
-from oialr_hpo.mistake import Mistake
-from oialr_hpo.runs.files import RunDirectoryError, torn, write_whole
-from oialr_hpo.runs.log import TrialLog, read
-from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.mistake import Mistake, one_line
+from oialr_hpo.runs import history, usage
+from oialr_hpo.runs.events import Events, read
+from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.fit import complete, misfit
+from oialr_hpo.runs.log import TrialLog
+from oialr_hpo.runs.trial import Trial
 from oialr_hpo.runs.usage import Span, Usage
-from oialr_hpo.space import SpaceError
 
 UNKNOWN: dict[str, Any] = {"command": "unknown", "workers": 1, "python": "unknown", "packages": {}}
 """What an environment says at least."""
@@ -55,6 +57,7 @@ class RunDirectory:
                 write_whole(path / name, strict_yaml.dump(content))
         except OSError as error:
             raise RunDirectoryError(f"{path} cannot be written: {error.strerror}; choose another --out") from None
+        run._tell_damage()
         return run
 
     @classmethod
@@ -67,6 +70,7 @@ class RunDirectory:
         run = cls(path)
         if not run.used:
             raise RunDirectoryError(f"{path} holds no search: there is no {path / 'experiment.yaml'}")
+        run._tell_damage()
         return run
 
     @property
@@ -139,7 +143,7 @@ class RunDirectory:
         """Refuse to mix trials of different experiments in one directory.
 
         The budget, the sampler and early stopping may change, and so may the search space, as long as every trial lies
-        in it.
+        in it: one that ran before a setting was searched had the file's own value.
 
         Raises:
             RunDirectoryError: something else differs; the message lists it.
@@ -147,21 +151,15 @@ class RunDirectory:
         before, after = flatten(self.experiment.dump()), flatten(experiment.dump())
         differing = [key for key in before | after if before.get(key) != after.get(key)]
         fixed = [key for key in differing if key.split(".")[0] not in OF_THE_SEARCH]
-        searched = [key for key in differing if key.split(".")[0] == "search"]
-        if searched and not fixed:
-            try:
-                for trial in self.trials():
-                    if trial.role is not Role.DENSE:
-                        experiment.space.encode(trial.settings)
-                return
-            except SpaceError as error:
-                why = f"trial {trial.number} is not in the new search space: {error}"
-        elif fixed:
-            why = "its trials were trained with other settings"
+        if fixed:
+            why: str | None = "its trials were trained with other settings"
         else:
-            return
-        changes = "; ".join(f"{key} was {before.get(key)}, now {after.get(key)}" for key in fixed or searched)
-        raise RunDirectoryError(f"{self.path}: {why} ({changes}); take these back, or choose another --out")
+            why = misfit(self.trials(), experiment)
+        if why:
+            changes = fixed or [key for key in differing if key.split(".")[0] == "search"]
+            listed = "; ".join(f"{key} was {before.get(key)}, now {after.get(key)}" for key in changes)
+            listed = f" ({listed})" if listed else ""
+            raise RunDirectoryError(f"{self.path}: {why}{listed}; take these back, or choose another --out")
 
     def release(self) -> None:
         """Let other searches in."""
@@ -189,85 +187,41 @@ class RunDirectory:
         name = f"rank-{worker:04d}" + (f"-{replica}" if replica else "")
         return self.path / "logs" / f"{name}.log"
 
-    def torn(self) -> list[Path]:
-        """Trial files whose last line was cut off by a crash; it is not read, and closed by the next writer."""
-        return [file for file in self._files() if torn(file)]
+    def _tell_damage(self) -> None:
+        """Say in a line how much of the trial files cannot be read, if anything."""
+        counts = {file.name: read(file).damaged for file in self._files()}
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+        if listed:
+            print(one_line(f"{self.path / 'trials'}: cut off or damaged lines left out: {listed}"), file=sys.stderr)
 
     def log(self, worker: int) -> TrialLog:
         return TrialLog(self.path / "trials" / f"rank-{worker:04d}.jsonl")
 
     def trials(self) -> list[Trial]:
-        """All trials by number, as the events tell."""
-        trials: dict[int, Trial] = {}
-        for event in sorted(self._events(), key=lambda event: event["time"]):
-            kind, _ = event.pop("event"), event.pop("time")
-            if kind == "start":
-                earlier = trials.get(event["number"])
-                trials[event["number"]] = Trial(**event | {"role": Role(event["role"])})
-                if earlier:
-                    trials[event["number"]].take_up(earlier)
-            elif kind == "epoch" and event["number"] in trials:
-                trial = trials[event.pop("number")]
-                trial.add(event)
-                if "ranks" not in event and len(trial.epochs) > 1 and "ranks" in trial.epochs[-2]:
-                    event["ranks"] = trial.epochs[-2]["ranks"]
-            elif kind == "end" and event["number"] in trials:
-                trial = trials[event.pop("number")]
-                for key, value in event.items():
-                    setattr(trial, key, State(value) if key == "state" else value)
-        return [trials[number] for number in sorted(trials)]
+        """All trials by number, as the events tell, each with a value of every setting that is searched now."""
+        found = history.trials(self._events())
+        if found and self.used:
+            complete(found, self.experiment)
+        return found
 
     def spans(self) -> list[Span]:
-        """What every worker did and when, from the first event to the last."""
-        events = {file: list(read(file)) for file in self._files()}
-        last = max((event["time"] for worker in events.values() for event in worker), default=0.0)
-        found: list[Span] = []
-        for file, worker in events.items():
-            index = int(file.stem.removeprefix("rank-"))
-            opened: float | None = None
-            running: tuple[int, float] | None = None
-            setup = math.inf  # of the running trial, until its first record tells
-            previous = 0.0
-            for event in [*worker, {"event": "last", "time": last}]:
-                kind = event["event"]
-                if opened is not None and kind in ("open", "close", "last"):
-                    ended = previous if kind == "open" else event["time"]  # a killed session ended at its last event
-                    found.append(Span(index, None, opened, ended))
-                    if running is not None:
-                        found.append(Span(index, *running, ended, setup))
-                    opened = running = None
-                if kind == "open":
-                    opened = event["time"]
-                elif kind == "start":
-                    running, setup = (event["number"], event["started"]), math.inf
-                elif kind == "epoch" and setup == math.inf:
-                    setup = event.get("setup_seconds", 0.0)
-                elif kind == "end" and running is not None:
-                    found.append(Span(index, *running, event["time"], setup))
-                    running = None
-                previous = event["time"]
-        return found
+        """What every worker did and when, up to its last event."""
+        return usage.spans(self._events())
 
     def closed(self) -> bool:
         """Whether every worker has closed its file: the search has ended, for now."""
-        last = [next(reversed(list(read(file))), {"event": None})["event"] for file in self._files()]
-        return bool(last) and all(event == "close" for event in last)
+        files = self._events()
+        return bool(files) and all(file.events and file.events[-1]["event"] == "close" for file in files)
 
     def usage(self) -> Usage:
-        """How the time of the workers was used, up to the last event."""
-        spans = self.spans()
-        held = sum(span.seconds for span in spans if span.trial is None)
-        training = sum(span.training() for span in spans if span.trial is not None)
-        elapsed = max((span.ended for span in spans), default=0.0) - min((span.began for span in spans), default=0.0)
-        overhead = sum(event.get("cpu", 0.0) for event in self._events() if event["event"] == "close")
-        return Usage(elapsed, held, training, overhead)
+        """How the time of the workers was used, up to the last event of each."""
+        return usage.usage(self._events())
 
     def _files(self) -> list[Path]:
-        return sorted((self.path / "trials").glob("rank-*.jsonl"))
+        return sorted((self.path / "trials").glob("rank-[0-9]*.jsonl"))
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        for file in self._files():
-            yield from read(file)
+    def _events(self) -> list[Events]:
+        return [read(file) for file in self._files()]
 
     def _yaml(self, name: str) -> Any:
         from oialr_hpo import strict_yaml

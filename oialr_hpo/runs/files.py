@@ -1,7 +1,9 @@
 """Files of a run directory: whole or not at all, and one line where they cannot be written."""
 
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 from oialr_hpo.mistake import Mistake
 
@@ -29,3 +31,12 @@ def unwritable(path: Path, error: OSError) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path} cannot be written: {error.strerror}; mend that, or choose another --out; --resume goes on"
     )
+
+
+def finite(value: Any) -> Any:
+    """What JSON can hold of a value: NaN and infinities, which it lacks, as null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,14 +2,13 @@
 
 import errno
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oialr_hpo.runs.files import torn, unwritable
+from oialr_hpo.runs.files import finite, torn, unwritable
 from oialr_hpo.runs.trial import Trial
 
 
@@ -31,7 +30,7 @@ class TrialLog:
             raise unwritable(path, error) from None
 
     def start(self, trial: Trial) -> None:
-        known = ("number", "role", "settings", "seed", "worker", "threads", "started")
+        known = ("number", "attempt", "role", "settings", "seed", "worker", "threads", "started")
         self._write({"event": "start"} | {key: getattr(trial, key) for key in known}, durable=False)
 
     def epoch(self, trial: Trial) -> None:
@@ -43,7 +42,7 @@ class TrialLog:
 
     def end(self, trial: Trial) -> None:
         known = (
-            *("number", "state", "reason", "scores", "signs", "violation", "metrics", "best_epoch"),
+            *("number", "attempt", "state", "reason", "scores", "signs", "violation", "metrics", "best_epoch"),
             *("seconds", "setup_seconds"),
         )
         self._write({"event": "end"} | {key: getattr(trial, key) for key in known}, durable=True)
@@ -61,7 +60,8 @@ class TrialLog:
         self._file.close()
 
     def _write(self, content: Mapping[str, Any], durable: bool) -> None:
-        line = json.dumps(_finite(dict(content) | {"time": time.time()}), allow_nan=False).encode() + b"\n"
+        now = {"time": time.time(), "clock": time.monotonic()}
+        line = json.dumps(finite(dict(content) | now), allow_nan=False).encode() + b"\n"
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -69,24 +69,3 @@ class TrialLog:
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise unwritable(self.path, error) from None
-
-
-def read(file: Path) -> Iterator[dict[str, Any]]:
-    """The events of one worker; a line torn by a crash is not an event."""
-    with open(file, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                yield event
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinities, which JSON lacks, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,11 +15,16 @@ def scores(record: Mapping[str, Any], settings: Score) -> list[float]:
     Raises:
         KeyError: the record lacks a metric.
     """
-    values = [float(record[name]) for name in settings.metrics]
+    values = [_number(record[name]) for name in settings.metrics]
     if settings.trainable_weight:
-        worse = settings.trainable_weight * float(record["trainable_percent"]) / 100
+        worse = settings.trainable_weight * _number(record["trainable_percent"]) / 100
         values[0] += settings.goals[0].sign * worse
     return values
+
+
+def _number(value: Any) -> float:
+    """NaN for what is none."""
+    return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def goals(record: Mapping[str, Any], settings: Score) -> list[float]:
@@ -42,14 +47,16 @@ def rate(trial: Trial, record: dict[str, Any], settings: Score) -> None:
 
 
 def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> float:
-    """Sum over the constraints of the relative distance to the broken bound.
+    """Sum over the constraints of the relative distance to the broken bound; infinite where a metric is no number.
 
     Raises:
         KeyError: a constraint names a metric that the record lacks.
     """
     total = 0.0
     for name, bound in constraints.items():
-        value = float(record[name])
+        value = _number(record[name])
+        if math.isnan(value):
+            return math.inf
         for limit, excess in ((bound.max, 1.0), (bound.min, -1.0)):
             if limit is not None:
                 total += max(0.0, excess * (value - limit)) / max(abs(limit), 1e-12)
@@ -95,7 +102,7 @@ def _goals_if_measured(record: Mapping[str, Any], settings: Score) -> list[float
     """The goals of an epoch; NaN where it was not measured, as an objective may do now and then only."""
     try:
         return goals(record, settings)
-    except (KeyError, TypeError):
+    except KeyError:
         return [math.nan] * len(settings.metrics)
 
 

@@ -16,6 +16,10 @@ class State(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     INTERRUPTED = "interrupted"
 
+    @property
+    def finished(self) -> bool:
+        return self not in (State.RUNNING, State.INTERRUPTED)
+
 
 class Role(str, Enum):
     """Why a trial was run: the dense model for comparison, a given start, or a proposal of the sampler."""
@@ -36,8 +40,8 @@ class Trial:
     `epochs` holds one record of metrics per epoch; `metrics` is the record that was scored and `best_epoch` the one
     with the best score. `scores` has one number per goal, in the metric's own sense, and `signs` says of each whether
     it is to be small (1, as without signs) or large (-1). `violation` sums by how much the constraints are broken (0:
-    feasible). `seconds` of training and evaluating, and `setup_seconds` of what came before (a process that had to
-    start, imports, the data, the network), add up the sessions of a trial that was interrupted.
+    feasible). `attempt` counts the sessions that ran the trial; `seconds` of training and evaluating, and
+    `setup_seconds` of what came before (a process that had to start, imports, the data, the network), add them up.
     """
 
     number: int
@@ -46,6 +50,7 @@ class Trial:
     seed: int
     worker: int
     threads: int = 1
+    attempt: int = 1
     started: float = 0.0
     state: State = State.RUNNING
     reason: str | None = None
@@ -75,7 +80,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        return self.state not in (State.RUNNING, State.INTERRUPTED)
+        return self.state.finished
 
     @property
     def candidate(self) -> bool:
@@ -104,7 +109,7 @@ class Trial:
             return [min(goal, PRUNED) for goal in self.goals]
         if self.state is State.COMPLETE:
             return [INFEASIBLE * (1 + math.log1p(self.violation))] * goals
-        if self.state is State.PRUNED and self.scores:
+        if self.state is State.PRUNED and self.scores and self.epochs:
             left = 2 - self.epochs[-1]["epoch"] / epochs
             return [PRUNED * (left + 1e-7 * math.copysign(math.log1p(abs(goal)), goal)) for goal in self.goals]
         return [FAILED] * goals

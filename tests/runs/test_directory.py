@@ -75,6 +75,8 @@ def test_an_epoch_without_the_metric_is_not_the_best(experiment: Experiment) -> 
 def test_the_files_give_the_trials_again(tmp_path: Path, experiment: Experiment) -> None:
     run = RunDirectory.create(tmp_path / "run", experiment, ENVIRONMENT, resume=False)
     written = [make(number, 0.1 * number) for number in range(4)]
+    for trial in written:
+        trial.settings = experiment.starts()[0]
     for worker in (0, 1):
         log = run.log(worker)
         for trial in written[worker::2]:

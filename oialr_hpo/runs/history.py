@@ -1,0 +1,79 @@
+"""The trials that events tell of.
+
+What is known of the order of events is their order within one file, and the number of the attempt at a trial that each
+start carries: an attempt begins where the ones before it are known. The clocks of machines are not compared.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from oialr_hpo.runs.events import Event, Events
+from oialr_hpo.runs.trial import Role, State, Trial
+
+
+@dataclass
+class Attempt:
+    """One session's part of a trial: its start, its epochs and its end, if it came to one."""
+
+    start: Event
+    epochs: list[Event] = field(default_factory=list)
+    end: Event | None = None
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """By number. Files of older versions lack it: there one that finished the trial was the last, and one that
+        came further came later."""
+        finished = self.end is not None and State(self.end["state"]).finished
+        last = self.epochs[-1].get("epoch", len(self.epochs)) if self.epochs else 0
+        return self.start.get("attempt") or 0, finished, last, self.end is not None
+
+
+def trials(files: Iterable[Events]) -> list[Trial]:
+    """All trials, by number."""
+    attempts: dict[int, list[Attempt]] = {}
+    for file in files:
+        latest: dict[int, Attempt] = {}
+        for event in file.events:
+            kind = event["event"]
+            if kind == "start":
+                latest[event["number"]] = attempt = Attempt(event)
+                attempts.setdefault(event["number"], []).append(attempt)
+            elif kind in ("epoch", "end") and event["number"] in latest:
+                attempt = latest[event["number"]]
+                if kind == "epoch":
+                    attempt.epochs.append(event)
+                else:
+                    attempt.end = event
+    return [_trial(sorted(attempts[number], key=lambda attempt: attempt.order)) for number in sorted(attempts)]
+
+
+def _trial(attempts: list[Attempt]) -> Trial:
+    trial: Trial | None = None
+    for count, attempt in enumerate(attempts, 1):
+        known = ("number", "settings", "seed", "worker", "threads", "started")
+        about = {key: attempt.start[key] for key in known if attempt.start.get(key) is not None}
+        begun = Trial(**about, role=Role(attempt.start["role"]), attempt=attempt.start.get("attempt") or count)
+        if trial:
+            begun.take_up(trial)
+        trial = begun
+        for event in attempt.epochs:
+            _add(trial, event)
+        if attempt.end:
+            _end(trial, attempt.end)
+    assert trial is not None
+    return trial
+
+
+def _add(trial: Trial, event: Event) -> None:
+    """Take in an epoch's record; its ranks are only written where they changed."""
+    record = {key: value for key, value in event.items() if key not in ("event", "number", "time", "clock")}
+    trial.add(record)
+    if "ranks" not in record and len(trial.epochs) > 1 and "ranks" in trial.epochs[-2]:
+        record["ranks"] = trial.epochs[-2]["ranks"]
+
+
+def _end(trial: Trial, event: Event) -> None:
+    trial.state = State(event["state"])
+    for key in ("reason", "scores", "signs", "violation", "metrics", "best_epoch", "seconds", "setup_seconds"):
+        if event.get(key) is not None:
+            setattr(trial, key, event[key])

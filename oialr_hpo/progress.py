@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.runs.ranking import pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 
@@ -12,7 +13,7 @@ from oialr_hpo.runs.trial import Role, State, Trial
 class Progress:
     """Prints every trial that ended, with the best so far and the time left."""
 
-    def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
+    def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: Deadline | None = None):
         self._total, self._workers, self._deadline = total, workers, deadline
         self._best = pareto_front(earlier)
         self._ended = [trial for trial in earlier if trial.finished]
@@ -25,7 +26,8 @@ class Progress:
         best_so_far = _best(self._best)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.monotonic() - self._began)} gone"
-        if left := time_left(durations(self._ended), self._total, self._workers, self._deadline):
+        until = None if self._deadline is None else time.time() + self._deadline.left
+        if left := time_left(durations(self._ended), self._total, self._workers, until):
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
 

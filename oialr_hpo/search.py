@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
 from oialr_hpo.engines import launchers, preflight, samplers
+from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, threads_per_worker
@@ -135,7 +136,7 @@ def run(
         return checked
 
     def prepare(checked: Experiment, data_dir: Path | None, threads: int) -> Search:
-        deadline = time.time() + experiments.seconds(checked.time_limit) if checked.time_limit else None
+        deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
         if objective == OBJECTIVE and not resume:
             first.append(preflight.rehearse(checked, threads, data_dir, stop=stopping))
             held.callback(first[0].close)
@@ -143,7 +144,8 @@ def run(
             from oialr_hpo.probe import probed
 
             checked = probed(checked, path / "probe.yaml", data_dir, resume)
-        where = environment(ranks, jobs, ranks_per_trial) | {"deadline": deadline}
+        until = time.time() + deadline.left if deadline else None
+        where = environment(ranks, jobs, ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(path, checked, where, resume)
         held.callback(directory.release)
         if resume and sum(trial.finished for trial in directory.trials()) >= checked.trials:

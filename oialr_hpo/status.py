@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def status(run: RunDirectory) -> dict[str, Any]:
     """Trials by state, the best so far, time used, and the share of worker time spent on trials."""
-    trials, usage = run.trials(), run.usage()
+    alive = run.alive
+    trials, usage = current(run, alive), run.usage()
     states = Counter(trial.state for trial in trials)
     winner = best(trials)
     return {
+        "running": alive,
         "trials": {state.value: states[state] for state in State},
         "goals": {goal.metric: goal.direction for goal in run.experiment.score.goals},
         "budget": run.experiment.trials,
@@ -60,6 +62,25 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "best": _best(winner[0]) if winner and not many_goals(run) else None,
         "pareto_front": [_best(trial) for trial in pareto_front(trials)] if many_goals(run) else None,
     }
+
+
+def current(run: RunDirectory, alive: bool) -> list[Trial]:
+    """The trials of a run; those that were running when their search was killed count as interrupted."""
+    trials = run.trials()
+    for trial in trials:
+        if trial.state is State.RUNNING and not alive:
+            trial.state = State.INTERRUPTED
+    return trials
+
+
+def not_running(run: RunDirectory, trials: Sequence[Trial]) -> str | None:
+    """That nothing runs the search, and how to go on; None where it is done."""
+    if sum(trial.finished for trial in trials) >= run.experiment.trials:
+        return None
+    seen = run.abandoned
+    moment = "" if seen is None else time.strftime(" (ended without a word at %Y-%m-%d %H:%M)", time.localtime(seen))
+    command = run.environment["command"]
+    return f"not running{moment}, resume with: {command}{'' if '--resume' in command else ' --resume'}"
 
 
 def _best(trial: Trial) -> dict[str, Any]:
@@ -76,7 +97,7 @@ def _best(trial: Trial) -> dict[str, Any]:
 
 def write_csv(run: RunDirectory, file: TextIO) -> None:
     """One row per trial: what it was, how it ended, its settings and its scored metrics."""
-    trials, experiment = run.trials(), run.experiment
+    trials, experiment = current(run, run.alive), run.experiment
     scores = [f"score:{name}" for name in experiment.score.metrics] if len(experiment.score.metrics) > 1 else ["score"]
     metrics = list(
         dict.fromkeys(name for trial in trials for name, value in trial.metrics.items() if _is_number(value))
@@ -99,9 +120,12 @@ def _is_number(value: Any) -> bool:
 
 def summary(run: RunDirectory, top: int = 3) -> str:
     """The same for people: the best trials beside the untuned settings and the dense model."""
-    trials, experiment = run.trials(), run.experiment
+    alive = run.alive
+    trials, experiment = current(run, alive), run.experiment
     states = Counter(trial.state for trial in trials)
     lines = [headline(run, trials)]
+    if not alive and (word := not_running(run, trials)):
+        lines.append(word)
     reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
     lines += [f"  failed {count} x: {reason}" for reason, count in reasons.most_common()]
 
@@ -139,14 +163,15 @@ def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
 
 
 def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
-    """Show how a search stands until all its workers have closed their trial files.
+    """Show how a search stands until no process runs it any more.
 
     On a terminal the screen is drawn anew every so many seconds. Elsewhere, in a log file, a line is written for every
     trial that ended.
     """
     seen: set[int] = set()
     while True:
-        trials, over = run.trials(), run.closed()
+        over = not run.alive
+        trials = current(run, not over)
         if file.isatty():
             file.write(f"\x1b[H\x1b[2J{summary(run)}\n\n{running(run, trials)}\n")
         else:

@@ -71,7 +71,7 @@ class Output:
 def main() -> None:
     parent = os.getppid()
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when a trial stops
     channel = ChildEnd(int(sys.argv[1]))
     channel.send("ready")

@@ -1,11 +1,11 @@
 """What all workers of a search share: the budget, the judgement of running trials, and the progress."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import Progress
@@ -46,8 +46,10 @@ class Desk:
     proposals. What earlier sessions finished counts against the budget and is not repeated.
     """
 
-    def __init__(self, experiment: Experiment, workers: int, earlier: Sequence[Trial], deadline: float | None = None):
-        self._deadline, self._seed = deadline, experiment.seed
+    def __init__(
+        self, experiment: Experiment, workers: int, earlier: Sequence[Trial], deadline: Deadline | None = None
+    ):
+        self._deadline, self._stopped, self._seed = deadline, False, experiment.seed
         finished = [trial for trial in earlier if trial.finished]
         self._unfinished = [trial for trial in earlier if not trial.finished]
         self._new = experiment.trials - len(earlier)
@@ -64,7 +66,7 @@ class Desk:
 
     def next(self) -> Ticket | None:
         """The next ticket, or None when the budget is spent."""
-        if self._deadline is not None and time.time() >= self._deadline:
+        if self._stopped or (self._deadline is not None and self._deadline.passed):
             return None
         if self._unfinished:
             trial = self._unfinished.pop(0)
@@ -79,7 +81,7 @@ class Desk:
 
     def stop(self) -> None:
         """Hand out no more tickets."""
-        self._deadline = 0.0
+        self._stopped = True
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a running trial has come."""

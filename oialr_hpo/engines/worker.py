@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oialr_hpo.engines.child import Job, Verdict
+from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, curve, due
 from oialr_hpo.engines.process import TrainingProcess
@@ -40,14 +41,14 @@ class Search:
     experiment: Experiment
     run: RunDirectory
     data_dir: Path | None = None
-    deadline: float | None = None  # in time.time(): no trial starts later
+    deadline: Deadline | None = None  # no trial starts later
     objective: str = "oialr_hpo.objective:evaluate"
     ranks_per_trial: int = 1
 
     @property
     def interrupts_now(self) -> bool:
         """Whether running trials are to stop because the time is over."""
-        over = self.deadline is not None and time.time() >= self.deadline
+        over = self.deadline is not None and self.deadline.passed
         return over and self.experiment.at_time_limit == "interrupt"
 
     @property
@@ -82,7 +83,7 @@ class Worker:
     trial: Trial | None = None
     _verdict: Verdict = Verdict.GO_ON
     _interrupting: bool = False
-    _cut_off: float | None = None  # in time.time(): an interrupted trial that is still in its epoch is killed
+    _cut_off: Deadline | None = None  # an interrupted trial that is still in its epoch is killed
     _watch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
@@ -136,8 +137,8 @@ class Worker:
         job = Job(self.search.objective, experiment.fixed().dump(), arguments)
         self._process.submit(self.followers.start(job) if self.followers else job)
 
-    def interrupt(self, cut_off: float | None) -> None:
-        """Stop the trial at its next epoch, with a checkpoint; at the time `cut_off`, without."""
+    def interrupt(self, cut_off: Deadline | None) -> None:
+        """Stop the trial at its next epoch, with a checkpoint; at `cut_off`, without."""
         self._interrupting, self._cut_off = True, cut_off
 
     def poll(self, timeout: float) -> Trial | None:
@@ -186,7 +187,7 @@ class Worker:
         if limit is not None and self._watch.running > limit:
             reason = f"ran longer than trial_timeout, {self.search.experiment.trial_timeout}"
             return self._fail(Outcome.FAILED, reason, fit=False)
-        if self._cut_off is not None and time.time() > self._cut_off:
+        if self._cut_off is not None and self._cut_off.passed:
             self._process.kill()
             return self._end(State.INTERRUPTED, None, orderly=False)
         return None

@@ -5,11 +5,10 @@ The append-only files `trials/rank-*.jsonl` are the only truth. Everything else 
 """
 
 import difflib
-import fcntl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten, recorded
 from oialr_hpo.files import check_writable
@@ -18,6 +17,7 @@ from oialr_hpo.runs import history, usage
 from oialr_hpo.runs.events import Events, read
 from oialr_hpo.runs.files import RunDirectoryError, write_whole
 from oialr_hpo.runs.fit import complete, misfit
+from oialr_hpo.runs.lease import Lease, Taken
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.trial import Trial
 from oialr_hpo.runs.usage import Span, Usage
@@ -31,7 +31,7 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock: IO[bytes] | None = None
+        self._lease = Lease(path)
 
     def __reduce__(self) -> tuple[type["RunDirectory"], tuple[Path]]:
         return RunDirectory, (self.path.absolute(),)  # other ranks may work elsewhere
@@ -163,20 +163,28 @@ class RunDirectory:
 
     def release(self) -> None:
         """Let other searches in."""
-        if self._lock is not None:
-            self._lock.close()
+        self._lease.release()
 
     def _claim(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / "lock", "ab")  # noqa: SIM115 (open as long as the search runs)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lease.claim()
+        except Taken:
             raise RunDirectoryError(
                 f"{self.path} is in use by a running search; wait, or choose another --out"
             ) from None
-        except OSError:
-            pass  # a file system without locks keeps nobody out
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process is running this search now."""
+        return self._lease.held
+
+    @property
+    def abandoned(self) -> float | None:
+        """When the search was last seen, in time.time(), if it ended without a word; else None."""
+        if not self._lease.abandoned:
+            return None
+        return max(file.stat().st_mtime for file in (self._lease.path, *self._files()))
 
     def checkpoint(self, number: int) -> Path:
         """Where the unfinished training of a trial is kept."""
@@ -207,11 +215,6 @@ class RunDirectory:
     def spans(self) -> list[Span]:
         """What every worker did and when, up to its last event."""
         return usage.spans(self._events())
-
-    def closed(self) -> bool:
-        """Whether every worker has closed its file: the search has ended, for now."""
-        files = self._events()
-        return bool(files) and all(file.events and file.events[-1]["event"] == "close" for file in files)
 
     def usage(self) -> Usage:
         """How the time of the workers was used, up to the last event of each."""

@@ -58,7 +58,7 @@ def wait_for_epoch(out: Path, workers: int = 1) -> None:
     raise AssertionError("no epoch in two minutes")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
     tmp_path: Path, start: Start, number: signal.Signals
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
 
 
 @needs_mpi
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     out = tmp_path / "run"
     changes = ["training.epochs=400", "model.arguments.depth=1", "data.train_images=320", "trials=20"]

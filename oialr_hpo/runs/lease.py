@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -47,12 +48,13 @@ class Lease:
         self._file = file
         file.truncate(0)
         file.write(f"{socket.gethostname()}\n".encode())
-        threading.Thread(target=self._beat, args=(file.fileno(),), daemon=True).start()
+        threading.Thread(target=_beat, args=(weakref.ref(self), self._released), daemon=True).start()
 
     def release(self) -> None:
         """Let others in."""
         if self._file is not None:
             self._released.set()
+            self._released = threading.Event()
             with suppress(OSError):
                 self._file.truncate(0)
             self._file.close()
@@ -76,10 +78,20 @@ class Lease:
         """Whether the last holder ended without releasing it."""
         return not self.held and self.path.exists() and self.path.stat().st_size > 0
 
-    def _beat(self, file: int) -> None:
-        while not self._released.wait(BEAT):
+    def touch(self) -> None:
+        """One heartbeat."""
+        if self._file is not None:
             with suppress(OSError):
-                os.utime(file)
+                os.utime(self._file.fileno())
+
+
+def _beat(lease: "weakref.ref[Lease]", released: threading.Event) -> None:
+    """Touch the file of a lease, as long as there is one."""
+    while not released.wait(BEAT):
+        if (held := lease()) is None:
+            return
+        held.touch()
+        del held
 
 
 def _lock(file: IO[bytes], kind: int) -> bool:

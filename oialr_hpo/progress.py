@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from oialr_hpo.engines.deadline import Deadline
-from oialr_hpo.runs.ranking import pareto_front
+from oialr_hpo.runs.ranking import Standing, front
 from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.space import as_text
 
 
 class Progress:
@@ -15,15 +16,18 @@ class Progress:
 
     def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: Deadline | None = None):
         self._total, self._workers, self._deadline = total, workers, deadline
-        self._best = pareto_front(earlier)
+        self._tried: dict[str, list[Trial]] = {}
+        for trial in earlier:
+            self._tried.setdefault(as_text(trial.settings), []).append(trial)
+        self._front = front(earlier)
         self._ended = [trial for trial in earlier if trial.finished]
         self._began = time.monotonic()
 
     def ended(self, trial: Trial) -> None:
-        self._best = pareto_front([*self._best, trial])
+        self._rank(trial)
         self._ended += [trial] if trial.finished else []
         done = len(self._ended)
-        best_so_far = _best(self._best)
+        best_so_far = _best(self._front)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.monotonic() - self._began)} gone"
         until = None if self._deadline is None else time.time() + self._deadline.left
@@ -31,14 +35,25 @@ class Progress:
             times += f", about {clock(left)} left"
         print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
 
+    def _rank(self, trial: Trial) -> None:
+        """Only what repeats earlier settings can make them worse, and bring others back to the front."""
+        same = self._tried.setdefault(as_text(trial.settings), [])
+        same.append(trial)
+        leaders = (each for standing in self._front for each in standing.trials)
+        repeats = len(same) > 1
+        self._front = front(
+            [each for group in self._tried.values() for each in group] if repeats else [*leaders, trial]
+        )
 
-def _best(front: Sequence[Trial]) -> str:
-    """The best trial, or with several goals how many are beaten by none."""
-    if not front:
+
+def _best(leaders: Sequence[Standing]) -> str:
+    """The best settings, or with several goals how many are beaten by none."""
+    if not leaders:
         return "no best yet"
-    if len(front[0].goals) > 1:
-        return f"{len(front)} on the Pareto front"
-    return f"best {_scores(front[0])} (#{front[0].number})"
+    if len(leaders[0].goals) > 1:
+        return f"{len(leaders)} on the Pareto front"
+    numbers = ", ".join(f"#{trial.number}" for trial in leaders[0].trials)
+    return f"best {_scores(leaders[0])} ({numbers})"
 
 
 def durations(trials: Sequence[Trial]) -> list[float]:
@@ -75,7 +90,7 @@ def describe(trial: Trial) -> str:
     return f"{name} score {_scores(trial)} ({share}{clock(trial.seconds)}{infeasible})"
 
 
-def _scores(trial: Trial) -> str:
+def _scores(trial: Trial | Standing) -> str:
     return " / ".join(f"{score:.4f}" for score in trial.scores)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 from oialr_hpo.commands import Parser, command, path
@@ -13,7 +14,7 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, describe, durations, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import finite
-from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.ranking import Standing, best, front, standings
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import as_text
 
@@ -50,7 +51,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
     alive = run.alive
     trials, usage = current(run, alive), run.usage()
     states = Counter(trial.state for trial in trials)
-    winner = best(trials)
+    winners = front(trials)
     return {
         "running": alive,
         "trials": {state.value: states[state] for state in State},
@@ -59,8 +60,8 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "workers": run.environment["workers"],
         "seconds": usage.elapsed,
         "utilization": usage.utilization,
-        "best": _best(winner[0]) if winner and not many_goals(run) else None,
-        "pareto_front": [_best(trial) for trial in pareto_front(trials)] if many_goals(run) else None,
+        "best": _best(winners[0]) if winners and not many_goals(run) else None,
+        "pareto_front": [_best(standing) for standing in winners] if many_goals(run) else None,
     }
 
 
@@ -83,11 +84,13 @@ def not_running(run: RunDirectory, trials: Sequence[Trial]) -> str | None:
     return f"not running{moment}, resume with: {command}{'' if '--resume' in command else ' --resume'}"
 
 
-def _best(trial: Trial) -> dict[str, Any]:
+def _best(standing: Standing) -> dict[str, Any]:
+    trial = standing.trial
     return {
         "number": trial.number,
-        "score": trial.score,
-        "scores": trial.scores,
+        "score": standing.scores[0],
+        "scores": standing.scores,
+        "trials": [each.number for each in standing.trials],
         "settings": trial.settings,
         "metrics": trial.metrics,
         "seconds": trial.seconds,
@@ -207,9 +210,15 @@ def many_goals(run: RunDirectory) -> bool:
 
 
 def leaders(run: RunDirectory, trials: Sequence[Trial], top: int) -> list[tuple[str, Trial]]:
-    """The best trials, or the Pareto front of several goals, beside the untuned settings and the dense model."""
-    name, winners = ("front", pareto_front(trials)) if many_goals(run) else ("best", best(trials, top))
-    found = [(f"{name} {place}", trial) for place, trial in enumerate(winners, 1)]
+    """The best trials, or the Pareto front of several goals, beside the untuned settings and the dense model.
+
+    Settings that were tried more than once have the mean of their scores.
+    """
+    name, winners = ("front", front(trials)) if many_goals(run) else ("best", standings(trials)[:top])
+    found = []
+    for place, standing in enumerate(winners, 1):
+        mean = f" (mean of {len(standing.trials)})" if len(standing.trials) > 1 else ""
+        found.append((f"{name} {place}{mean}", replace(standing.trial, scores=standing.scores)))
     found += [("untuned", trial) for trial in [untuned(trials, run.experiment)] if trial]
     return found + [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
 

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
+from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import Progress
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -27,6 +31,7 @@ class Ticket:
         epochs: records of an earlier session that was interrupted, whose checkpoint may save some of the work.
         seconds: of training that session had spent, and `setup_seconds` before it.
         attempt: at this trial, from 1 on.
+        genes: (d,) of a proposal: where it is to be tried.
     """
 
     number: int
@@ -37,6 +42,7 @@ class Ticket:
     seconds: float = 0.0
     setup_seconds: float = 0.0
     attempt: int = 1
+    genes: NDArray[np.float64] | None = None
 
 
 class Desk:
@@ -55,17 +61,23 @@ class Desk:
         self._new = experiment.trials - len(earlier)
         known = {trial.number for trial in earlier}
         self._numbers = (number for number in count() if number not in known)
-        tried = [as_text(trial.settings) for trial in earlier if trial.role is Role.START]
+        started = [as_text(trial.settings) for trial in earlier if trial.role is Role.START]
         self._given: list[tuple[Role, dict[str, Value]]] = []
         if experiment.dense_baseline and not any(trial.role is Role.DENSE for trial in earlier):
             self._given.append((Role.DENSE, {}))
-        self._given += [(Role.START, settings) for settings in experiment.starts() if as_text(settings) not in tried]
+        self._given += [(Role.START, start) for start in experiment.starts() if as_text(start) not in started]
+        tried = (trial.settings for trial in earlier if trial.role is not Role.DENSE)
+        self._repeats = Repeats(experiment.space, tried, experiment.seed + len(earlier))
         self._failures: list[str | None] | None = []
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._progress = Progress(experiment.trials, workers, finished, deadline)
 
-    def next(self) -> Ticket | None:
-        """The next ticket, or None when the budget is spent."""
+    def next(self, proposed: NDArray[np.float64] | None = None) -> Ticket | None:
+        """The next ticket, or None when the budget is spent.
+
+        Args:
+            proposed: (d,) genes that the ticket may try, see `fresh`.
+        """
         if self._stopped or (self._deadline is not None and self._deadline.passed):
             return None
         if self._unfinished:
@@ -77,7 +89,14 @@ class Desk:
         self._new -= 1
         number = next(self._numbers)
         role, settings = self._given.pop(0) if self._given else (Role.PROPOSAL, None)
-        return Ticket(number, role, settings, self._seed + number)
+        if role is Role.START and settings is not None:
+            self._repeats.add(settings)
+        genes = self.fresh(proposed) if settings is None and proposed is not None else None
+        return Ticket(number, role, settings, self._seed + number, genes=genes)
+
+    def fresh(self, genes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where a proposal is to be tried: at its genes, or nearby where another trial has these settings."""
+        return self._repeats.fresh(genes)
 
     def stop(self) -> None:
         """Hand out no more tickets."""

@@ -21,7 +21,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
     """
     earlier = search.run.trials()
     desk = Desk(search.experiment, jobs, earlier, search.deadline)
-    proposer = Proposer(search, earlier, jobs)
+    proposer = Proposer(search, earlier, jobs, desk)
 
     def stops(number: int, point: Point, judged: bool) -> bool:
         desk.report(number, point)
@@ -64,7 +64,8 @@ class Proposer:
     Optuna's samplers keep one study for all workers, the others one propagator for each.
     """
 
-    def __init__(self, search: Search, earlier: list[Trial], workers: int):
+    def __init__(self, search: Search, earlier: list[Trial], workers: int, desk: Desk):
+        self._desk = desk
         self._experiment, self._space = search.experiment, search.experiment.space
         self._known = [self._individual(trial) for trial in earlier if trial.finished and trial.role is not Role.DENSE]
         self._running: dict[int, samplers.Individual] = {}
@@ -85,9 +86,12 @@ class Proposer:
     def settings(self, ticket: Ticket, worker: int) -> dict[str, Value]:
         """The settings of a ticket: its own, or a proposal."""
         if ticket.settings is not None:
+            if ticket.role is not Role.DENSE:
+                self._running[ticket.number] = samplers.individual_at(self._space, ticket.settings, worker)
             return ticket.settings
         propagator = self._propagators[worker % len(self._propagators)]
         proposal = propagator(self._known, list(self._running.values()))
+        samplers.move(proposal, self._desk.fresh(proposal.position))
         proposal.generation, proposal.rank = len(self._known), worker
         self._running[ticket.number] = proposal
         return self._space.decode(proposal)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
@@ -105,13 +106,13 @@ def _work(
         for known in filter(_breeds, earlier):
             island.remember(_evaluated(known, experiment, samplers.individual_of(space, known)))
         worker.wait_until_ready()
-        proposal: Individual | None = None
-        desk.request()
+        proposal = island.propose()
+        desk.request(proposal.position)
         while ticket := desk.next():
             settings, individual = ticket.settings, None
             if settings is None:
-                individual, proposal = proposal or island.propose(), None
-                settings = space.decode(individual)
+                individual, proposal = proposal, None
+                settings = space.decode(samplers.move(individual, ticket.genes))
             worker.start(ticket, settings)
             island.prepare()
             while not (trial := worker.poll(desk.POLL_SECONDS)):
@@ -122,9 +123,9 @@ def _work(
                 individual = individual or samplers.individual_of(space, trial)
                 island.tell(_evaluated(trial, experiment, individual))
             desk.ended(trial)
-            desk.request()
-            if ticket.settings is None:
-                proposal = island.propose()  # while rank 0 answers; the next ticket most likely wants one
+            if proposal is None:
+                proposal = island.propose()  # the next ticket most likely wants one
+            desk.request(proposal.position)
         desk.close()
     finally:
         worker.close()
@@ -157,14 +158,16 @@ class LocalDesk:
         self._comm = comm.Dup()
         self._others = set(range(1, self._comm.size))  # that still work
         self._told = False
+        self._proposed: NDArray[np.float64] | None = None
 
-    def request(self) -> None:
-        """Ask for a ticket, which `next` then gives."""
+    def request(self, genes: NDArray[np.float64]) -> None:
+        """Ask for a ticket, which `next` then gives: with the proposal's (d,) genes, or those that take their place."""
+        self._proposed = genes
 
     def next(self) -> Ticket | None:
         """The next ticket, or None when the budget is spent."""
         self.serve()
-        return self._desk.next()
+        return self._desk.next(self._proposed)
 
     def stops(self, number: int, point: Point, judged: bool) -> bool:
         """Report a running trial's newest point; where it is judged, whether it stops early."""
@@ -186,7 +189,7 @@ class LocalDesk:
             source, tag = status.Get_source(), status.Get_tag()
             message = self._comm.recv(source=source, tag=tag)
             if tag == TICKET_REQUEST:
-                self._comm.send(self._desk.next(), dest=source, tag=TICKET)
+                self._comm.send(self._desk.next(message), dest=source, tag=TICKET)
             elif tag == REPORT:
                 number, point, judged = message
                 stops = self.stops(number, point, judged)
@@ -217,9 +220,9 @@ class RemoteDesk:
         self._comm = comm.Dup()
         self._told = False
 
-    def request(self) -> None:
+    def request(self, genes: NDArray[np.float64]) -> None:
         self.serve()
-        self._comm.send(None, dest=0, tag=TICKET_REQUEST)
+        self._comm.send(genes, dest=0, tag=TICKET_REQUEST)
 
     def next(self) -> Ticket | None:
         return self._receive(TICKET)

@@ -10,7 +10,7 @@ import importlib.util
 import math
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from oialr_hpo.experiment import Experiment, Sampler, SamplerName
 from oialr_hpo.runs.trial import Trial
-from oialr_hpo.space import Choice, FloatRange, Parameter, Space
+from oialr_hpo.space import Choice, FloatRange, Parameter, Space, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -94,8 +94,21 @@ def individual(space: Space, genes: Array, **attributes: Any) -> Any:
 
 def individual_of(space: Space, trial: Trial) -> Any:
     """A trial whose settings were given, or that an earlier session ran, as a member of a population."""
-    genes = space.encode(trial.settings)
-    return individual(space, np.array([genes[key] for key in space.parameters]), rank=trial.worker)
+    return individual_at(space, trial.settings, trial.worker)
+
+
+def individual_at(space: Space, settings: Mapping[str, Value], worker: int) -> Any:
+    """A member of a population with given settings."""
+    return individual(space, np.array(list(space.encode(settings).values())), rank=worker)
+
+
+def move(one: Any, genes: Array | None) -> Any:
+    """A proposal, moved to these genes, if any; its sampler is reminded by `origin` of what it proposed."""
+    if genes is not None and not np.array_equal(one.position, genes):
+        one.origin = one.position.tobytes()
+        for key, gene in zip(one.limits, genes.tolist(), strict=True):
+            one[key] = gene
+    return one
 
 
 def loss(trial: Trial, experiment: Experiment) -> Any:
@@ -453,6 +466,7 @@ class OptunaPropagator:
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
         self._tell(individuals)
         for one in pending:
+            self._withdraw(one)
             if one.position.tobytes() not in self._running:
                 self._add(one, None)
         trial = self._study.ask(self._distributions)
@@ -481,12 +495,21 @@ class OptunaPropagator:
         else:
             values = losses[new]
         for i, value in zip(new, values.tolist(), strict=True):
+            self._withdraw(individuals[i])
             number = self._running.pop(individuals[i].position.tobytes(), None)
             if number is None:
                 self._add(individuals[i], value)
             else:
                 self._study.tell(number, value)
         self._size += len(new)
+
+    def _withdraw(self, one: Any) -> None:
+        """What this study proposed was tried elsewhere instead."""
+        from optuna.trial import TrialState
+
+        number = self._running.pop(getattr(one, "origin", b""), None)
+        if number is not None:
+            self._study.tell(number, state=TrialState.FAIL)
 
     def _add(self, one: Any, values: list[float] | None) -> None:
         """Add a trial that another worker ran, or runs (values None)."""

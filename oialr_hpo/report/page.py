@@ -149,7 +149,7 @@ def _leaders(facts: Facts) -> str:
         [name, trial.number, *trial.scores, *(trial.metrics.get(metric) for metric in metrics), clock(trial.seconds)]
         for name, trial in compared
     ]
-    content = _table(["", "trial", *scores, *metrics, "time"], rows, best=compared[0][0] in ("best 1", "front 1"))
+    content = _table(["", "trial", *scores, *metrics, "time"], rows, best=bool(facts.winners))
     if facts.winners:
         shown = facts.winners[:1] if len(facts.goals) == 1 else facts.winners
         header = ["setting", *(f"trial {trial.number}" for trial in shown), "untuned", "searched"]

@@ -213,6 +213,7 @@ def test_compile_and_export():
     assert model[0].sigma.grad is not None
     y = model(x)
     merged = oialr.merge()
+    torch._dynamo.reset()  # torch 2.5 cannot export what it has compiled
     exported = torch.export.export(merged, (x,)).module()
     torch.testing.assert_close(exported(x), y, rtol=1e-4, atol=1e-5)
 

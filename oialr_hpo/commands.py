@@ -11,6 +11,7 @@ from typing import NoReturn, ParamSpec
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, one_line, reason
+from oialr_hpo.runs.trial import RETRIED
 
 P = ParamSpec("P")
 
@@ -71,6 +72,16 @@ class Parser(argparse.ArgumentParser):
         """`--set`, for commands that read an experiment."""
         self.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the file"
+        )
+
+    def add_retry(self) -> None:
+        """`--retry`, for commands that know `--resume`."""
+        self.add_argument(
+            "--retry",
+            choices=[state.value for state in RETRIED],
+            action="append",
+            default=[],
+            help="with --resume: run the trials again that ended so, now that their code or the machine is mended",
         )
 
     def add_data_directories(self) -> None:

@@ -8,11 +8,13 @@ import errno
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
+from pathlib import Path
 
+from oialr_hpo import mistake
 from oialr_hpo.mistake import Mistake, one_line
-from oialr_hpo.record import RecordError
+from oialr_hpo.runs.files import whole
 
 
 class Outcome(Enum):
@@ -49,17 +51,41 @@ memory map whose file or shared memory is gone."""
 GPU_FAULTS = ("uncorrectable ECC", "fallen off the bus", "busy or unavailable", "no CUDA-capable device", "NVLink")
 
 
+@contextmanager
+def written(path: Path, what: str) -> Iterator[Path]:
+    """A file of the search's own, whole or not at all: whatever goes wrong is not the trial's fault.
+
+    Raises:
+        Fault: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as partial:
+            yield partial
+    except Exception as error:  # libraries that write have errors of their own for what the system says
+        said = next((cause for cause in _causes(error) if isinstance(cause, OSError)), error)
+        raise Fault(f"{what} {path} cannot be written: {mistake.reason(said)}") from error
+
+
+def warn(text: str) -> None:
+    """Say something in the log of a training, where that can be written."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(f"warning: {one_line(text)}", file=sys.stderr, flush=True)
+
+
 def explain(error: BaseException) -> tuple[Outcome, str]:
     """How a trial ended that raised this, and why, in a line: whatever the exception's class says, or does when asked.
 
-    A trial's code may hide what the machine said behind exceptions of its own: their causes count too.
+    A trial's code may hide what the machine said behind exceptions of its own: their causes count too. Exceptions of
+    this package say enough in their own words.
     """
     try:
         said = " ".join(str(error)[:10_000].split())
     except BaseException:
         said = ""
     name = type(error).__name__
-    reason = said if said and isinstance(error, (Mistake, RecordError)) else f"{name}: {said}" if said else name
+    ours = str(type(error).__module__).partition(".")[0] == __package__
+    reason = said if said and ours else f"{name}: {said}" if said else name
     try:
         return _outcome(error, reason), one_line(reason)
     except Exception:
@@ -78,9 +104,11 @@ def death(status: int) -> tuple[Outcome, str]:
 
 def _outcome(error: BaseException, reason: str) -> Outcome:
     causes = list(_causes(error))
+    if any(isinstance(cause, Fault) for cause in causes):
+        return Outcome.FAULT
     if any(map(_is_out_of_memory, causes)):
         return Outcome.OUT_OF_MEMORY
-    if any(isinstance(cause, Fault) or _is_of_the_machine(cause) for cause in causes):
+    if any(map(_is_of_the_machine, causes)):
         return Outcome.FAULT
     return Outcome.FAULT if any(fault in reason for fault in GPU_FAULTS) else Outcome.FAILED
 

@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs=options.jobs,
         ranks_per_trial=options.ranks_per_trial,
         resume=options.resume,
+        retry=map(State, options.retry),
         start_from=options.start_from,
         probe=options.probe,
         data_dir=options.data_dir,
@@ -86,6 +87,7 @@ def run(
     jobs: int = 1,
     ranks_per_trial: int = 1,
     resume: bool = False,
+    retry: Iterable[State] = (),
     start_from: Iterable[Path] = (),
     probe: bool = False,
     data_dir: Path | None = None,
@@ -103,6 +105,7 @@ def run(
         jobs: worker processes of the Optuna engine.
         ranks_per_trial: MPI ranks that train each trial together, data-parallel.
         resume: go on with the search that `out` holds.
+        retry: with `resume`, run the trials again that ended so: `State.FAILED`, `State.OUT_OF_MEMORY`.
         start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
         probe: whether a short dense training first narrows the search, see `oialr_hpo.probe`; `out` keeps its file. A
             script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
@@ -124,6 +127,9 @@ def run(
     """
     ranks = launchers.size() or 2 if engine == "optuna" else launchers.join()
     engine = choose_engine(engine, ranks, jobs, ranks_per_trial)
+    again = frozenset(retry)
+    if again and not resume:
+        raise ImpossibleChoice("--retry runs trials of a search again that has ended: add --resume")
 
     path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
 
@@ -148,9 +154,9 @@ def run(
         where = environment(ranks, jobs, ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(path, checked, where, resume)
         held.callback(directory.release)
-        if resume and sum(trial.finished for trial in directory.trials()) >= checked.trials:
+        if resume and sum(t.finished and t.state not in again for t in directory.trials()) >= checked.trials:
             print(f"{path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
-        return Search(checked, directory, absolute(data_dir), deadline, objective, ranks_per_trial)
+        return Search(checked, directory, absolute(data_dir), deadline, objective, ranks_per_trial, again)
 
     first: list[TrainingProcess] = []
     one_thread = threadpool_limits(1, "blas")  # for proposals more would only spin, on CPUs that trials need
@@ -262,6 +268,7 @@ def parser() -> Parser:
     parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: evolution over MPI, else tpe")
     parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
+    parser.add_retry()
     parser.add_argument(
         "--start-from",
         type=path,

@@ -15,7 +15,7 @@ from oialr_hpo.progress import clock, describe, durations, table, time_left
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import finite
 from oialr_hpo.runs.ranking import Standing, best, front, standings
-from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.runs.trial import RETRIED, Role, State, Trial
 from oialr_hpo.space import as_text
 
 # What the training loop notes beside the metrics.
@@ -129,8 +129,7 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     lines = [headline(run, trials)]
     if not alive and (word := not_running(run, trials)):
         lines.append(word)
-    reasons = Counter(trial.reason for trial in trials if trial.state is State.FAILED)
-    lines += [f"  failed {count} x: {reason}" for reason, count in reasons.most_common()]
+    lines += _unhappy_ends(trials)
 
     compared = leaders(run, trials, top)
     if compared:
@@ -149,6 +148,19 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     elif states[State.COMPLETE] and not winners:
         lines += ["", "no trial meets the constraints yet"]
     return "\n".join(lines)
+
+
+def _unhappy_ends(trials: Sequence[Trial]) -> list[str]:
+    """Why trials did not come to their ends, how often, and how they run again."""
+    lines = []
+    for state in (State.FAILED, State.OUT_OF_MEMORY, State.INTERRUPTED):
+        reasons = Counter(trial.reason for trial in trials if trial.state is state and trial.reason)
+        lines += [f"  {state.value.replace('_', ' ')} {count} x: {reason}" for reason, count in reasons.most_common()]
+    retried = [state for state in RETRIED if any(trial.state is state for trial in trials)]
+    if retried:
+        options = " ".join(f"--retry {state.value}" for state in retried)
+        lines.append(f"  where that is mended, --resume {options} runs these again")
+    return lines
 
 
 def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:

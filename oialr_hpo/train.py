@@ -4,7 +4,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, written
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import threads_per_worker
+from oialr_hpo.engines.worker import FAILURES, threads_per_worker
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.faults import Fault, explain
 from oialr_hpo.files import check_writable
-from oialr_hpo.mistake import reason
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import figure, table
+from oialr_hpo.record import RecordError
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import discard
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.stopwatch import Stopwatch
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: as the file's trial had)")
     parser.add_argument("--out", type=path, metavar="DIR", help="keep every epoch's record there, as a search does")
     parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    parser.add_retry()
     parser.add_argument(
         "--weights", type=path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
     )
@@ -57,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.resume and not options.out:
         parser.error("--resume goes on with what --out DIR holds; name it")
+    if options.retry and not options.resume:
+        parser.error("--retry runs trainings again that --out DIR holds: add --resume")
     if options.weights and len(options.seeds or [0]) > 1:
         parser.error("--weights keeps one network; give one seed")
     experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
@@ -76,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         list(rehearse(experiment, seed=seeds[0], threads=threads, data_dir=options.data_dir, split=options.split))
     session = Session.open(options.out, experiment, seeds, arguments, options.resume) if options.out else None
+    if session:
+        session.trials = [trial.again() if trial.state.value in options.retry else trial for trial in session.trials]
     before = {options.weights} if options.weights and options.weights.exists() else set()
     kept = not session or not any(trial.seed == seeds[0] and trial.finished for trial in session.trials)
     trials = []
@@ -84,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             trials.append(train(experiment, seed, threads, options.data_dir, options.split, session, options.weights))
             if session and session.stop.received:
                 break
+    if session is None and trials[-1].state is State.INTERRUPTED:
+        raise SystemExit(1)
     if len(trials) < len(seeds) or not all(trial.finished for trial in trials):
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
@@ -178,7 +189,7 @@ def train(
     trial = session.trial(seed, threads) if session else new_trial(0, seed, threads)
     if session and trial.finished:
         return trial
-    trial.state, trial.started, watch = State.RUNNING, time.time(), Stopwatch()
+    trial.state, trial.reason, trial.started, watch = State.RUNNING, None, time.time(), Stopwatch()
     checkpoint = session.run.checkpoint(trial.number) if session else None
     if session:
         session.log.start(trial)
@@ -191,36 +202,36 @@ def train(
         checkpoint=checkpoint,
         weights=weights,
     )
-    for record in _until_diverged(records, trial):
-        watch.tell(record, trial)
-        trial.add(record)
-        for line in lines(record, experiment.training.epochs):
-            print(f"seed {seed}  {line}", flush=True)
-        if session:
-            session.log.epoch(trial)
-            if session.stop.received:
-                trial.state = State.INTERRUPTED
-                with suppress(StopIteration):
-                    records.send(session.stop.received)  # the training loop saves a checkpoint
-                break
-    if trial.state is State.RUNNING:
-        judge(trial, experiment, tested=split == "test")
+    try:
+        for record in records:
+            watch.tell(record, trial)
+            trial.add(record)
+            for line in lines(record, experiment.training.epochs):
+                print(f"seed {seed}  {line}", flush=True)
+            if session:
+                session.log.epoch(trial)
+                if session.stop.received:
+                    trial.state = State.INTERRUPTED
+                    with suppress(StopIteration):
+                        records.send(session.stop.received)  # the training loop saves a checkpoint
+                    break
+        if trial.state is State.RUNNING:
+            judge(trial, experiment, tested=split == "test")
+    except (Exception, SystemExit) as error:
+        if isinstance(error, (Mistake, BrokenPipeError)) and not isinstance(error, Fault):
+            raise
+        if not isinstance(error, (Fault, RecordError, ArithmeticError)):
+            traceback.print_exc()
+        outcome, trial.reason = explain(error)
+        trial.state = FAILURES[outcome]
     watch.stop(trial)
     if session:
         session.log.end(trial)
     if trial.finished and checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
     if trial.reason:
-        print(f"seed {seed} failed: {trial.reason}", file=sys.stderr)
+        print(f"seed {seed} {trial.state.value.replace('_', ' ')}: {trial.reason}", file=sys.stderr)
     return trial
-
-
-def _until_diverged(records: Iterator[dict[str, Any]], trial: Trial) -> Iterator[dict[str, Any]]:
-    """The records of a training, whose divergence is the trial's end, not the program's."""
-    try:
-        yield from records
-    except ArithmeticError as error:
-        trial.state, trial.reason = State.FAILED, reason(error)
 
 
 def lines(record: Mapping[str, Any], epochs: int) -> list[str]:

@@ -17,7 +17,8 @@ from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import Value, as_text
 
 HOPELESS = 8
-"""So many first trials that all fail for one reason end a search: the reason is not in their settings."""
+"""So many first trials that all fail for one reason end a search: the reason is not in their settings. So do as many in
+a row that the disk or the machine interrupts."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Desk:
         tried = (trial.settings for trial in earlier if trial.role is not Role.DENSE)
         self._repeats = Repeats(experiment.space, tried, experiment.seed + len(earlier))
         self._failures: list[str | None] | None = []
+        self._faults = 0  # in a row
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._progress = Progress(experiment.trials, workers, finished, deadline)
 
@@ -111,8 +113,12 @@ class Desk:
         return self._rungs.stops(number)
 
     def ended(self, trial: Trial) -> None:
-        """Learn how a trial ended; a search in which everything fails alike hands out no more tickets."""
+        """Learn how a trial ended; a search in which everything fails alike, or whose machine fails one trial after
+        another, hands out no more tickets."""
         self._progress.ended(trial)
+        self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
+        if self._faults >= HOPELESS:
+            self.stop()
         if self._failures is None or not trial.finished:
             return
         if trial.state is not State.FAILED:

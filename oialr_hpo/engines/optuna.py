@@ -19,7 +19,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
 
     Worker 0 takes over the process `first`.
     """
-    earlier = search.run.trials()
+    earlier = search.earlier()
     desk = Desk(search.experiment, jobs, earlier, search.deadline)
     proposer = Proposer(search, earlier, jobs, desk)
 

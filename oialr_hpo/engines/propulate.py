@@ -93,7 +93,7 @@ def _work(
 ) -> None:
     """Be one of the workers, the ranks of `comm`."""
     desk: LocalDesk | RemoteDesk
-    logged = search.run.trials() if comm.rank == 0 else []
+    logged = search.earlier() if comm.rank == 0 else []
     earlier = on_first_rank(lambda: [_outline(trial) for trial in logged], comm)
     if comm.rank == 0:
         desk = LocalDesk(comm, Desk(search.experiment, comm.size, logged, search.deadline), stop)

@@ -17,6 +17,7 @@ from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.faults import Outcome
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import discard
 from oialr_hpo.runs.scoring import judge, rate
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -44,6 +45,11 @@ class Search:
     deadline: Deadline | None = None  # no trial starts later
     objective: str = "oialr_hpo.objective:evaluate"
     ranks_per_trial: int = 1
+    retry: frozenset[State] = frozenset()
+
+    def earlier(self) -> list[Trial]:
+        """The trials of earlier sessions; those in a state that is to be tried again are not begun."""
+        return [trial.again() if trial.state in self.retry else trial for trial in self.run.trials()]
 
     @property
     def interrupts_now(self) -> bool:
@@ -81,6 +87,7 @@ class Worker:
     followers: "Followers | None" = None
     process: TrainingProcess | None = None
     trial: Trial | None = None
+    _epoch: int = 0  # that the process spoke of last; one that does not number its records begins at the first
     _verdict: Verdict = Verdict.GO_ON
     _interrupting: bool = False
     _cut_off: Deadline | None = None  # an interrupted trial that is still in its epoch is killed
@@ -124,7 +131,7 @@ class Worker:
             seconds=ticket.seconds,
             setup_seconds=ticket.setup_seconds,
         )
-        self._verdict, self._interrupting, self._cut_off = Verdict.GO_ON, False, None
+        self._epoch, self._verdict, self._interrupting, self._cut_off = 0, Verdict.GO_ON, False, None
         self._watch = Stopwatch()
         self.log.start(self.trial)
         arguments = {
@@ -155,8 +162,10 @@ class Worker:
             return None
         if kind == "end":
             return self._finish(*content)
-        self._watch.tell(content[0], self.trial)
-        self.trial.add(content[0])
+        record = {"epoch": self._epoch + 1} | content[0]
+        self._epoch = record["epoch"]
+        self._watch.tell(record, self.trial)
+        self.trial.add(record)
         self.log.epoch(self.trial)
         self._verdict = self._judge()
         self._process.answer(self._verdict)
@@ -166,9 +175,11 @@ class Worker:
 
     def close(self) -> None:
         """Note that the worker is no longer held, and stop the process, between trials or not."""
-        self.log.closed()
-        self.log.close()
-        self._process.close()
+        try:
+            self.log.closed()
+            self.log.close()
+        finally:
+            self._process.close()
 
     def _judge(self) -> Verdict:
         assert self.trial is not None
@@ -222,8 +233,7 @@ class Worker:
         trial.state, trial.reason = state, reason
         self._watch.stop(trial)
         self.log.end(trial)
-        if trial.finished:
-            self.search.run.checkpoint(trial.number).unlink(missing_ok=True)
+        discard(self.search.run.checkpoint(trial.number), partial_only=not trial.finished)
         return trial
 
 

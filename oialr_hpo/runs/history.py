@@ -53,7 +53,7 @@ def _trial(attempts: list[Attempt]) -> Trial:
         known = ("number", "settings", "seed", "worker", "threads", "started")
         about = {key: attempt.start[key] for key in known if attempt.start.get(key) is not None}
         begun = Trial(**about, role=Role(attempt.start["role"]), attempt=attempt.start.get("attempt") or count)
-        if trial:
+        if trial and not trial.finished:  # a finished one was run again from its beginning
             begun.take_up(trial)
         trial = begun
         for event in attempt.epochs:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.record import key
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.score import Bound, Score
 
@@ -15,7 +16,7 @@ def scores(record: Mapping[str, Any], settings: Score) -> list[float]:
     Raises:
         KeyError: the record lacks a metric.
     """
-    values = [_number(record[name]) for name in settings.metrics]
+    values = [_number(record[key(record, name)]) for name in settings.metrics]
     if settings.trainable_weight:
         worse = settings.trainable_weight * _number(record["trainable_percent"]) / 100
         values[0] += settings.goals[0].sign * worse
@@ -54,7 +55,7 @@ def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> fl
     """
     total = 0.0
     for name, bound in constraints.items():
-        value = _number(record[name])
+        value = _number(record[key(record, name)])
         if math.isnan(value):
             return math.inf
         for limit, excess in ((bound.max, 1.0), (bound.min, -1.0)):
@@ -71,11 +72,12 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
     if not trial.epochs:
         trial.state, trial.reason = State.FAILED, "the objective ended without a single record"
         return
+    last = trial.epochs[-1]
     wanted = [*experiment.score.metrics, *experiment.constraints]
     wanted += ["trainable_percent"] if experiment.score.trainable_weight else []
-    missing = [name for name in wanted if name not in trial.epochs[-1]]
+    missing = [name for name in wanted if key(last, name) not in last]
     if missing:
-        known = ", ".join(key for key, value in trial.epochs[-1].items() if isinstance(value, (int, float)))
+        known = ", ".join(name for name, value in last.items() if isinstance(value, (int, float)))
         trial.state, trial.reason = State.FAILED, f"no metric {missing[0]!r} to score; known: {known}"
         return
     records = trial.epochs[-1:] if tested else trial.epochs
@@ -91,7 +93,7 @@ def judge(trial: Trial, experiment: Experiment, tested: bool = False) -> None:
         trial.state, trial.reason = State.FAILED, f"the score is {shown} at epoch {epoch}"
         return
     for name in experiment.constraints:
-        if not _finite(value := trial.metrics.get(name)):
+        if not _finite(value := trial.metrics.get(key(trial.metrics, name))):
             trial.state, trial.reason = State.FAILED, f"{name}, which has a constraint, is {value} at epoch {epoch}"
             return
     rate(trial, trial.metrics, experiment.score)

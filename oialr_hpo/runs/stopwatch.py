@@ -46,6 +46,6 @@ class Stopwatch:
     def stop(self, trial: Trial) -> None:
         """Add the session to a trial's times."""
         passed = time.monotonic() - self._began
-        setup = passed if self._setup is None else min(self._setup, passed)
+        setup = passed if self._setup is None else min(max(0.0, self._setup), passed)
         trial.setup_seconds += setup
         trial.seconds += passed - setup

@@ -21,6 +21,10 @@ class State(str, Enum):
         return self not in (State.RUNNING, State.INTERRUPTED)
 
 
+RETRIED = (State.FAILED, State.OUT_OF_MEMORY)
+"""Ends whose trials may be run again, once what ended them is mended."""
+
+
 class Role(str, Enum):
     """Why a trial was run: the dense model for comparison, a given start, or a proposal of the sampler."""
 
@@ -93,6 +97,11 @@ class Trial:
         while self.epochs and self.epochs[-1]["epoch"] >= record["epoch"]:
             self.epochs.pop()
         self.epochs.append(record)
+
+    def again(self) -> "Trial":
+        """The same trial before it was run."""
+        known = self.number, self.role, self.settings, self.seed, self.worker
+        return Trial(*known, state=State.INTERRUPTED, attempt=self.attempt)
 
     def take_up(self, earlier: "Trial") -> None:
         """Go on from what an earlier session did of the same trial."""

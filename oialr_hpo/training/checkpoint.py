@@ -1,15 +1,17 @@
 """The state of a training between two epochs, on disk: a run that goes on from it gives the same numbers."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
+from oialr_hpo.faults import Fault, warn, written
+from oialr_hpo.mistake import reason
 from oialr_hpo.oialr import OIALR
 
 CHECKPOINT_SECONDS = 300.0
@@ -34,10 +36,15 @@ class Checkpoint:
     def due(self) -> bool:
         return self.path is not None and time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
-    def save(self, progress: dict[str, Any]) -> None:
-        """Writes the training and its progress (numbers and tensors), whole or not at all."""
+    def save(self, progress: dict[str, Any], needed: bool = True) -> None:
+        """Writes the training and its progress (numbers and tensors), whole or not at all.
+
+        Raises:
+            Fault: it is `needed` and cannot be written; otherwise a warning is enough.
+        """
         if self.path is None:
             return
+        self._saved = time.monotonic()
         state = {
             "progress": progress,
             "oialr": self.oialr.state_dict() if self.oialr else None,
@@ -47,17 +54,30 @@ class Checkpoint:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.path)
-        self._saved = time.monotonic()
+        try:
+            with written(self.path, "the checkpoint") as partial, open(partial, "wb") as file:
+                torch.save(state, file)
+        except Fault as fault:
+            if needed:
+                raise
+            warn(f"{fault}; the training goes on")
 
     def load(self) -> dict[str, Any] | None:
-        """Puts the training where it was saved and gives its progress; None where nothing was saved."""
+        """Puts the training where it was saved and gives its progress; None where nothing was saved, or what was is
+        damaged.
+
+        Raises:
+            Fault: it cannot be read.
+        """
         if self.path is None or not self.path.exists():
             return None
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise Fault(f"the checkpoint {self.path} cannot be read: {reason(error)}") from error
+        except (RuntimeError, EOFError, ValueError, UnpicklingError):
+            warn(f"the checkpoint {self.path} is damaged: the training begins anew")
+            return None
         if self.oialr:
             self.oialr.load_state_dict(state["oialr"])  # gives model, optimizer and average their shapes
         self.model.load_state_dict(state["model"])

@@ -68,6 +68,7 @@ def train(
 
     Raises:
         Diverged: the training loss became infinite or NaN, or in float16 the gradients.
+        Fault: the training was interrupted or finished, and its checkpoint or its weights cannot be written.
         ValueError: the settings do not fit the length of the run.
     """
     setup_began = time.perf_counter() if setup_began is None else setup_began
@@ -174,7 +175,7 @@ def train(
             if kept is not measured:
                 progress |= {"kept": kept.state_dict(), "kept_sizes": kept_sizes}
             if first_replica:
-                resumable.save(progress)
+                resumable.save(progress, needed=interrupted is not None)
         if interrupted is not None:
             return
 

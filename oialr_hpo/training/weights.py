@@ -1,7 +1,6 @@
 """A trained network as a safetensors file, which says in its metadata where it comes from."""
 
 import json
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,20 +10,23 @@ from safetensors.torch import save_model
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.faults import written
 from oialr_hpo.runs.scoring import scores
 
 PACKAGES = ("oialr_hpo", "torch", "timm", "safetensors")
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes a network's weights, whole or not at all; `oialr_hpo.oialr.load_low_rank` reads them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.touch()
-    mode = partial.stat().st_mode & 0o777  # as the umask wants it; safetensors writes for the owner only
-    save_model(model, str(partial), metadata=dict(metadata))
-    partial.chmod(mode)
-    os.replace(partial, path)
+    """Writes a network's weights, whole or not at all; `oialr_hpo.oialr.load_low_rank` reads them.
+
+    Raises:
+        Fault: they cannot be written.
+    """
+    with written(path, "the weights") as partial:
+        partial.touch()
+        mode = partial.stat().st_mode & 0o777  # as the umask wants it; safetensors writes for the owner only
+        save_model(model, str(partial), metadata=dict(metadata))
+        partial.chmod(mode)
 
 
 def describe(experiment: Experiment, seed: int, split: str, record: Mapping[str, Any]) -> dict[str, str]:

@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
+from oialr_hpo import search, train
+from oialr_hpo.experiment import load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from oialr_hpo.status import status, summary
+from tests.blobs import EXPERIMENT
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
 from tests.engines.test_search import run
 from tests.messages import BAD, GOOD
@@ -35,3 +40,24 @@ def test_the_same_over_mpi(tmp_path: Path) -> None:
     done = mpirun(3, "-c", SCRIPT, str(tmp_path), "tests.messages:objective", "", f"trials={COUNT}")
     assert done.returncode == 0, done.stderr
     check(RunDirectory.open(tmp_path))
+
+
+def test_metrics_that_are_tensors_are_numbers_and_take_no_fields_place(tmp_path: Path) -> None:
+    (tmp_path / "blobs.yaml").write_text(EXPERIMENT)
+    finished = search.run(load(str(tmp_path / "blobs.yaml"), ["score.minimize=seconds"]), out=tmp_path / "run", jobs=2)
+    trials = finished.trials()
+    assert [trial.state for trial in trials] == [State.COMPLETE, State.FAILED] * 2
+    for trial in trials[::2]:
+        assert trial.scores == [trial.metrics["task_seconds"]] and trial.scores[0] == 64 * trial.metrics["error"]
+        assert trial.metrics["seconds"] < 60 and trial.seconds < 60
+    assert {trial.reason for trial in trials[1::2]} == {"the metric 'loss' is a Tensor of shape (64,), not a number"}
+
+
+def test_train_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "blobs.yaml").write_text(EXPERIMENT)
+    with pytest.raises(SystemExit) as ended:
+        train.main([str(tmp_path / "blobs.yaml"), "--seeds", "0", "1", "--threads", "1"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 1
+    assert printed.err.splitlines()[-1] == "seed 1 failed: the metric 'loss' is a Tensor of shape (64,), not a number"
+    assert "validation split, seeds 0 " in printed.out

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -19,14 +20,14 @@ from oialr_hpo.status import status, summary
 BOWL = "tests.objectives:bowl"
 
 
-def run(out: Path, *changes: str, objective: str = BOWL, jobs: int = 2, resume: bool = False) -> RunDirectory:
+def run(out: Path, *changes: str, objective: str = BOWL, jobs: int = 2, **options: Any) -> RunDirectory:
     return search.run(
         "vit_digits",
         changes=["score.trainable_weight=0.0", "early_stopping.enabled=false", *changes],
         out=out,
         objective=objective,
         jobs=jobs,
-        resume=resume,
+        **options,
     )
 
 

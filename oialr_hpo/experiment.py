@@ -469,6 +469,15 @@ def recorded(content: Any, where: str) -> Experiment:
     return experiment
 
 
+def completed(experiment: Experiment) -> Experiment:
+    """A recorded experiment with the task's settings that its version did not know yet, at their defaults."""
+    with suppress(LookupError, ValidationError):
+        settings = tasks.load_settings(experiment.task)
+        resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
+        return experiment.model_copy(update=resolved.model_dump())
+    return experiment
+
+
 def _of_known_keys(content: Any, where: str) -> Experiment:
     if not isinstance(content, dict):
         raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten, recorded
+from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, completed, flatten, recorded
 from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import Mistake, one_line
 from oialr_hpo.runs import history, usage
@@ -148,7 +148,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: something else differs; the message lists it.
         """
-        before, after = flatten(self.experiment.dump()), flatten(experiment.dump())
+        before, after = flatten(completed(self.experiment).dump()), flatten(experiment.dump())
         differing = [key for key in before | after if before.get(key) != after.get(key)]
         fixed = [key for key in differing if key.split(".")[0] not in OF_THE_SEARCH]
         if fixed:

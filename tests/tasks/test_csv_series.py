@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from oialr_hpo.experiment import Experiment, ExperimentError, find_data, load, prepare_data
 from oialr_hpo.objective import build_task, evaluate
+from oialr_hpo.runs.directory import RunDirectory, RunDirectoryError
 from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError
 from oialr_hpo.tasks.csv_series import load_csv
@@ -196,6 +198,19 @@ def test_files_are_staged_unless_named_by_their_whole_path(tmp_path: Path) -> No
     assert staged is not None and (staged / "data.csv").read_text() == path.read_text()
     assert find_data(experiment(f"data.dataset={path}"), None) == {}
     prepare_data(experiment(f"data.dataset={path}"), None)
+
+
+def test_a_run_from_before_these_settings_goes_on(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, experiment(), {}, resume=False).release()
+    recorded = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+    for name in ("date_column", "columns", "validation_share", "test_share"):
+        del recorded["data"][name]
+    for name in ("ema_decay", "optimizer_arguments", "accumulation_steps"):
+        del recorded["training"][name]
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(recorded))
+    RunDirectory.open(tmp_path).check_fits(experiment())
+    with pytest.raises(RunDirectoryError, match="data.seq_len was 8, now 10"):
+        RunDirectory.open(tmp_path).check_fits(experiment("data.seq_len=10"))
 
 
 def test_constant_columns_are_no_nan(tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise Mistake(f"{out} is there already; move it away, or choose another --out")
     check_writable(out, remedy="choose another --out")
     experiments.prepare_data(experiment, options.data_dir)
+    from oialr_hpo.engines.worker import threads_per_worker
+    from oialr_hpo.training.rehearsal import rehearse
+
+    list(rehearse(experiment, seed=experiment.seed, threads=threads_per_worker(1), data_dir=options.data_dir))
     try:
         probe(experiment, out, given, options.data_dir, options.threads, options.share, options.tolerance)
     except OSError as error:

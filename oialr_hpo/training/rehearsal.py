@@ -177,17 +177,18 @@ def _explained(error: BaseException, stage: str, experiment: Experiment) -> str:
     if isinstance(error, TypeError) and (found := UNEXPECTED.search(said)):
         callee, argument = found.groups()
         if argument in experiment.model.get("arguments", {}):
-            known = _arguments(callee, experiment.model["arguments"])
+            known = _arguments(callee, argument, experiment.model["arguments"])
             near = hint(argument, known) or (f" it has {', '.join(known)}" if known else " remove it")
             return f"model.arguments.{argument}: {callee} has no such argument;{near}"
     name = experiment.model.get("name")
     return f"{stage}{f' of {name}' if name and stage != DATA else ''}: {described(error)}"
 
 
-def _arguments(callee: str, given: Iterable[str]) -> list[str]:
-    """What the network's class of this name takes: of several, the one that takes most of what is given."""
+def _arguments(callee: str, refused: str, given: Iterable[str]) -> list[str]:
+    """What the network's class of this name takes: of several, the one that takes most of what else is given."""
     classes = [kind for kind in _below(nn.Module) if kind.__name__ == callee]
     signatures = [list(inspect.signature(kind.__init__).parameters)[1:] for kind in classes]
+    signatures = [names for names in signatures if refused not in names]
     return max(signatures, key=lambda names: len({*names}.intersection(given)), default=[])
 
 

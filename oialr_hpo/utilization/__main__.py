@@ -23,6 +23,7 @@ from oialr_hpo.oialr import load_low_rank
 from oialr_hpo.progress import table
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
+from oialr_hpo.training.rehearsal import rehearse
 from oialr_hpo.utilization.accuracy import Accuracy
 from oialr_hpo.utilization.factorise import compact, densify, factorise, flops, parameters
 from oialr_hpo.utilization.published import Published, published
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.checkpoint:
         check_file(options.checkpoint)
     experiments.prepare_data(experiment, options.data_dir)
-    torch.set_num_threads(options.threads or threads_per_worker(1))
+    threads = options.threads or threads_per_worker(1)
+    list(rehearse(experiment, seed=experiment.seed, threads=threads, data_dir=options.data_dir))
+    torch.set_num_threads(threads)
     task = image_task(experiment, options.data_dir)
     network = trained_network(experiment, task, options.checkpoint)
     out.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,11 @@ def test_one_batch_is_evaluated(name: str, monkeypatch: pytest.MonkeyPatch) -> N
             ["model.name=resnet18.no_such_tag", "model.arguments={}"],
             "the network of resnet18.no_such_tag: RuntimeError",
         ),
+        (
+            ["model.name=torchvision/resnet18", "model.arguments={in_chans: 1}"],
+            "model.arguments.in_chans: ResNet has no such argument; it has block, layers, num_classes,",
+        ),
+        (["data.std=[0]"], "data.std.0: input should be greater than 0, not 0"),
         (["training.batch_size=100000"], "training.batch_size 100000 exceeds the 1150 training images; lower it"),
         (["data.validation_fraction=1e-6"], "leaves none for validation; raise it"),
         (["data.validation_fraction=0.99999"], "leaves none for training; lower it"),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from oialr_hpo.tasks import DataError, Section, TaskSettings
 from oialr_hpo.tasks.image_files import PARTS, ImageTree, check_readable, find_tree
@@ -23,7 +23,7 @@ class ImageData(Section):
 
     dataset: str
     mean: list[float] = Field(min_length=1, max_length=3, description="of each channel, for values in 0..1")
-    std: list[float] = Field(min_length=1, max_length=3)
+    std: list[PositiveFloat] = Field(min_length=1, max_length=3)
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     split_seed: int = Field(0, ge=0)
     train_images: int | None = Field(None, ge=2, description="a stratified part of the training images")
@@ -40,7 +40,7 @@ class FolderData(Section):
     dataset: str = Field("imagenet", description="directory below the data directory, or . for that itself")
     image_size: int = Field(224, ge=8, description="pixels a side, of training and evaluation")
     mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3)
-    std: list[float] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
+    std: list[PositiveFloat] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
     validation_fraction: float = Field(0.02, gt=0, lt=1, description="of the training images; selects")
     split_seed: int = Field(0, ge=0)
     train_images: int | None = Field(None, ge=2, description="a stratified part of the training images")

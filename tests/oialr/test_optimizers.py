@@ -267,7 +267,12 @@ def test_optimizers_that_cannot_follow_are_refused_in_one_line(one_process):
 
 
 def test_networks_spread_over_processes_are_refused(one_process):
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:  # torch 2.5
+        from torch.distributed._composable.fsdp import fully_shard
 
     mesh = dist.init_device_mesh("cpu", (1,))
     whole = network()

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.progress import clock, describe, durations, table, time_left
-from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.directory import UNKNOWN, RunDirectory
 from oialr_hpo.runs.files import finite
 from oialr_hpo.runs.ranking import Standing, best, front, standings
 from oialr_hpo.runs.trial import RETRIED, Role, State, Trial
@@ -75,12 +75,14 @@ def current(run: RunDirectory, alive: bool) -> list[Trial]:
 
 
 def not_running(run: RunDirectory, trials: Sequence[Trial]) -> str | None:
-    """That nothing runs the search, and how to go on; None where it is done."""
-    if sum(trial.finished for trial in trials) >= run.experiment.trials:
+    """That nothing runs the search, and how to go on; None where it is done: trainings of `train` at their end."""
+    seen, experiment, finished = run.abandoned, run.experiment, sum(trial.finished for trial in trials)
+    if finished >= experiment.trials or (not experiment.search and finished == len(trials) and seen is None):
         return None
-    seen = run.abandoned
     moment = "" if seen is None else time.strftime(" (ended without a word at %Y-%m-%d %H:%M)", time.localtime(seen))
     command = run.environment["command"]
+    if command == UNKNOWN["command"]:
+        return f"not running{moment}, its command with --resume goes on"
     return f"not running{moment}, resume with: {command}{'' if '--resume' in command else ' --resume'}"
 
 

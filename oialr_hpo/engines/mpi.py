@@ -21,6 +21,7 @@ launchers.forget_strays()
 from mpi4py import MPI  # noqa: E402
 
 T = TypeVar("T")
+HEARD = 0.5  # seconds in which the launcher passes on what a rank says last: it drops what it reads after an abort
 
 
 def world() -> tuple[int, int]:
@@ -139,11 +140,8 @@ def ring(patience: float) -> float:
 def abort_all(what: str) -> NoReturn:
     """Print the exception in flight and stop every rank at once."""
     error = sys.exc_info()[1]
-    print(f"rank {MPI.COMM_WORLD.rank}: {what}, all ranks stop", file=sys.stderr)
-    if isinstance(error, Mistake):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        traceback.print_exc()
-    sys.stderr.flush()
+    said = f"error: {error}\n" if isinstance(error, Mistake) else traceback.format_exc()
+    print(f"rank {MPI.COMM_WORLD.rank}: {what}, all ranks stop\n{said}", end="", file=sys.stderr, flush=True)
+    time.sleep(HEARD)
     MPI.COMM_WORLD.Abort(1)
     raise SystemExit(1)

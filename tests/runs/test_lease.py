@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo import status
+from oialr_hpo.experiment import load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.lease import SILENCE, Lease, Taken
@@ -48,6 +49,26 @@ def test_one_that_ended_in_order_but_is_not_done_says_how_to_go_on(tmp_path: Pat
     done = run(tmp_path, "trials=3", "time_limit=1s", "at_time_limit=interrupt", objective="tests.objectives:slow")
     (word,) = [line for line in status.summary(done).splitlines() if "not running" in line]
     assert word.startswith("not running, resume with: ") and word.endswith(" --resume")
+
+
+def test_trainings_that_ended_are_done(tmp_path: Path) -> None:
+    """`train --out` makes a run directory too, without a search."""
+    from oialr_hpo.runs.trial import Role, Trial
+
+    experiment = load("vit_digits").fixed()
+    held = RunDirectory.create(tmp_path, experiment, {"command": "python -m oialr_hpo.train x.yaml"}, resume=False)
+    trial = Trial(number=0, role=Role.START, settings={}, seed=0, worker=0)
+    log = held.log(0)
+    log.start(trial)
+    assert "not running" not in status.summary(held)
+    held.release()
+    word = "not running, resume with: python -m oialr_hpo.train x.yaml --resume"
+    assert word in status.summary(held).splitlines()
+    trial.state = State.FAILED
+    log.end(trial)
+    assert "not running" not in status.summary(held)
+    (tmp_path / "environment.yaml").unlink()
+    assert status.not_running(held, []) is None
 
 
 def test_looking_at_the_lock_keeps_no_search_out(tmp_path: Path) -> None:

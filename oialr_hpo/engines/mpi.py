@@ -5,6 +5,7 @@ spins, and would slow the rank that they wait for.
 """
 
 import os
+import pickle
 import socket
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import NoReturn, TypeVar
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.launchers import LaunchError
+from oialr_hpo.faults import explain
 from oialr_hpo.mistake import Mistake
 
 launchers.forget_strays()
@@ -62,12 +64,20 @@ def on_first_rank(action: Callable[[], T], comm: MPI.Comm = MPI.COMM_WORLD) -> T
         try:
             outcome = (action(), None)
         except BaseException as error:  # every rank must learn of it, or the others would wait forever
-            outcome = (None, error)
+            outcome = (None, _portable(error))
     wait_for_all(comm)
     result, failure = comm.bcast(outcome, root=0)
     if failure is not None:
         raise failure
     return result
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An exception as it can be sent: of a class of the user's that cannot, what it says."""
+    try:
+        return error if isinstance(pickle.loads(pickle.dumps(error)), type(error)) else Mistake(explain(error)[1])
+    except Exception:
+        return Mistake(explain(error)[1])
 
 
 def on_every_node(action: Callable[[], T]) -> T:

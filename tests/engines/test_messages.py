@@ -61,3 +61,19 @@ def test_train_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 1
     assert printed.err.splitlines()[-1] == "seed 1 failed: the metric 'loss' is a Tensor of shape (64,), not a number"
     assert "validation split, seeds 0 " in printed.out
+
+
+@needs_mpi
+def test_an_exception_that_cannot_be_sent_reaches_all_ranks() -> None:
+    raising = """
+from oialr_hpo.engines import mpi
+from tests.messages import local
+def action():
+    raise local()
+try:
+    mpi.on_first_rank(action)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = mpirun(2, "-c", raising)
+    assert done.stdout.splitlines() == ["Mistake Local: only here"] * 2, done.stderr

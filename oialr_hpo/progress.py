@@ -91,7 +91,7 @@ def describe(trial: Trial) -> str:
 
 
 def _scores(trial: Trial | Standing) -> str:
-    return " / ".join(f"{score:.4f}" for score in trial.scores)
+    return " / ".join(f"{score:.4f}" if abs(score) < 1e4 else figure(score) for score in trial.scores)
 
 
 def clock(seconds: float) -> str:

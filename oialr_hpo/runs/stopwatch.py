@@ -37,9 +37,8 @@ class Stopwatch:
     def _until(self, record: dict[str, Any], trial: Trial) -> float:
         if "seconds" not in record:
             return self._ready - self._began + record.get("setup_seconds", 0.0)
-        before = {epoch["epoch"]: epoch.get("seconds", 0.0) for epoch in trial.epochs}.get(
-            record.get("epoch", 1) - 1, 0.0
-        )
+        last = record.get("epoch", len(trial.epochs) + 1) - 1
+        before = next((epoch.get("seconds", 0.0) for epoch in reversed(trial.epochs) if epoch["epoch"] == last), 0.0)
         trained = record["seconds"] - before if record["seconds"] >= before else record["seconds"]
         return max(0.0, time.monotonic() - self._began - trained)
 

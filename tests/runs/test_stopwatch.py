@@ -11,6 +11,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.objective import evaluate
 from oialr_hpo.progress import durations, figure
 from oialr_hpo.runs import stopwatch
+from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, Trial
 
@@ -67,9 +68,15 @@ def test_a_training_tells_its_own_time_from_its_setting_up() -> None:
     assert 0 < first["seconds"] < second["seconds"] and first["setup_seconds"] == second["setup_seconds"] > 0
 
 
-def test_the_first_trial_of_a_process_is_no_slower_for_its_imports(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    out = tmp_path_factory.mktemp("prepared")
+    return search.run("vit_digits", changes=["trials=3"], out=out, objective="tests.objectives:prepares")
+
+
+def test_the_first_trial_of_a_process_is_no_slower_for_its_imports(prepared: RunDirectory) -> None:
     """Every trial of this objective sets up for half a second and says so."""
-    run = search.run("vit_digits", changes=["trials=3"], out=tmp_path, objective="tests.objectives:prepares")
+    run = prepared
     for timed in run.trials():
         assert timed.setup_seconds >= 0.5 and timed.seconds >= 0.02
         assert timed.metrics["setup_seconds"] == pytest.approx(timed.setup_seconds)

@@ -7,12 +7,13 @@ was given out: a proposal that repeats some of it is moved to a point nearby tha
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.space import Choice, FloatRange, Parameter, Space, Value
+from oialr_hpo.space import Choice, FloatRange, Parameter, Space, SpaceError, Value
 
 Array = NDArray[np.float64]
 LISTED = 20_000
@@ -38,7 +39,8 @@ class Repeats:
         self._said = False
         self._given: set[tuple[float, ...]] = set()
         for settings in given:
-            self.add(settings)
+            with suppress(SpaceError):  # of a damaged file: nothing repeats them
+                self.add(settings)
 
     def add(self, settings: Mapping[str, Value]) -> None:
         """Note settings that are tried on purpose."""

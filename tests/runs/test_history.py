@@ -20,6 +20,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.report import study
 from oialr_hpo.report.write import write as write_report
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State
 from oialr_hpo.status import status, summary, write_csv
@@ -86,7 +87,7 @@ def test_an_attempt_that_ended_in_another_file_is_the_trial(finished: RunDirecto
     assert [trial.attempt for trial in trials].count(2) == 1
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=FIXTURES, phases=ONCE)
+@settings(deadline=None, max_examples=25, suppress_health_check=FIXTURES, phases=ONCE, derandomize=True)
 @given(st.lists(st.floats(-30 * HOUR, 30 * HOUR), min_size=2, max_size=2), st.integers(0, 30), st.booleans())
 def test_a_clock_that_steps_changes_nothing(
     finished: RunDirectory, tmp_path: Path, shifts: list[float], step_at: int, older: bool
@@ -164,7 +165,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=FIXTURES, phases=ONCE)
+@settings(deadline=None, max_examples=15, suppress_health_check=FIXTURES, phases=ONCE, derandomize=True)
 @given(st.data())
 def test_any_value_of_the_wrong_kind_is_survived(finished: RunDirectory, tmp_path: Path, data: st.DataObject) -> None:
     def change(_: int, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,8 +184,10 @@ def test_any_value_of_the_wrong_kind_is_survived(finished: RunDirectory, tmp_pat
     with open(tmp_path / "table.csv", "w") as file:
         write_csv(damaged, file)
     study.derive(damaged.trials(), damaged.experiment)
-    desk = Desk(damaged.experiment.model_copy(update={"trials": 20}), 1, damaged.trials())
-    assert list(iter(desk.next, None)) is not None
+    with suppress(RunDirectoryError):  # such a setting is refused on resume
+        damaged.check_fits(damaged.experiment)
+        desk = Desk(damaged.experiment.model_copy(update={"trials": 20}), 1, damaged.trials())
+        assert list(iter(desk.next, None)) is not None
     damaged.usage()
     with suppress(Mistake):  # a setting of the best may not be one any more
         export(damaged, 3)

@@ -84,6 +84,8 @@ def main(arguments: Sequence[str]) -> None:
             raise Mistake(f"{run.path}: it stopped trials early; search with early_stopping.enabled=false")
         if not best(run.trials()):
             raise Mistake(f"{run.path}: no trial has a score; leave it out")
+        if any("seconds" not in record for trial in run.trials() for record in trial.epochs):
+            raise Mistake(f"{run.path}: its epochs do not say how long they took; leave it out")
     print(f"{len(runs)} searches, {sum(len(run.trials()) for run in runs)} trials\n")
     rows = [["", "stopped", "training time, share (range)", "winner stopped", "best score worse by"]]
     rows += [row(name, runs, EarlyStopping.model_validate(changes)) for name, changes in VARIANTS.items()]

@@ -65,11 +65,12 @@ class RunDirectory:
         """An existing run directory.
 
         Raises:
-            RunDirectoryError: it holds no search.
+            RunDirectoryError: it holds no search, or what it says of it is damaged.
         """
         run = cls(path)
         if not run.used:
             raise RunDirectoryError(f"{path} holds no search: there is no {path / 'experiment.yaml'}")
+        _ = run.experiment, run.environment  # refused before anything is made of them
         run._tell_damage()
         return run
 

@@ -443,7 +443,7 @@ def _download(dataset: str, data_dir: Path | None, cache: Path) -> None:
             lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             message = (
                 f"{dataset} is neither in {data_dir or cache} nor could it be downloaded ({lines[-1][:50]}); put there "
-                f"{archive.tar} from www.cs.toronto.edu/~kriz/cifar.html, or train/<class>/*.png and test/<class>/*.png"
+                f"train/<class>/*.png and test/<class>/*.png, or {archive.tar} from www.cs.toronto.edu/~kriz/cifar.html"
             )
             failure.write_text(message)
             raise DataError(message) from None

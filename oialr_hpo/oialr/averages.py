@@ -27,7 +27,8 @@ from torch.nn.parameter import Parameter
 
 from oialr_hpo.oialr.attention import Attention
 from oialr_hpo.oialr.conversion import frozen, put
-from oialr_hpo.oialr.distributed import unwrapped
+from oialr_hpo.oialr.decomposition import exactly
+from oialr_hpo.oialr.distributed import plain, unwrapped
 from oialr_hpo.oialr.layers import LowRank, become
 from oialr_hpo.oialr.merging import merge
 from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent
@@ -78,11 +79,16 @@ def _copy_in(average: Any, network: nn.Module) -> nn.Module | None:
     modules = average.modules() if isinstance(average, nn.Module) else vars(average).values()
     for module in modules:
         copy = unwrapped(module) if isinstance(module, nn.Module) else None
-        if copy is None or copy is network or type(copy) is not type(network):
+        if copy is None or copy is network or _kind(copy) != _kind(network):
             continue
         if copy._modules.keys() == network._modules.keys():
             return copy
     return None
+
+
+def _kind(module: nn.Module) -> tuple[str, str]:
+    """A module's class by name: that of a torch.fx graph, and of a parametrized module, is another in each copy."""
+    return type(module).__module__, type(module).__qualname__
 
 
 def follow_all(network: nn.Module, given: Iterable[Any]) -> None:
@@ -92,11 +98,13 @@ def follow_all(network: nn.Module, given: Iterable[Any]) -> None:
         follow(copy, network)
 
 
-@torch.no_grad()
+@exactly()
 def follow(average: nn.Module, network: nn.Module) -> None:
     """Gives `average`, a copy of `network` from whenever, the layers, bases and ranks that `network` has now."""
+    names = {plain(name): name for name, _ in average.named_modules(remove_duplicate=False)}
     layers: dict[Parameter, dict[str, LowRank]] = {}  # tied layers share Sigma
-    for name, module in network.named_modules():
+    for its_name, module in network.named_modules():
+        name = names.get(plain(its_name), its_name)
         if isinstance(module, LowRank):
             layers.setdefault(module.sigma, {})[name] = module
         elif isinstance(module, (Attention, Recurrent)):

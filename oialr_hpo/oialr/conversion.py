@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from oialr_hpo.oialr.attention import Attention
-from oialr_hpo.oialr.decomposition import svd_with_free_bases
+from oialr_hpo.oialr.decomposition import exactly, svd_with_free_bases
 from oialr_hpo.oialr.distributed import plain, unwrapped
 from oialr_hpo.oialr.layers import LowRank, become, low_rank_kind
 from oialr_hpo.oialr.merging import thin_layer
@@ -28,8 +28,7 @@ def planned_weights(model: nn.Module, layers: Report) -> list[Parameter]:
     return [model.get_parameter(layer.parameter) for layer in layers if not layer.reason]
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@exactly()
 def convert(
     model: nn.Module,
     layers: Report,
@@ -59,8 +58,7 @@ def convert(
     return modules
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@exactly()
 def reshape(
     model: nn.Module, layers: Report, ranks: Mapping[str, int], optimizers: Optimizers | None = None
 ) -> dict[str, list[LowRank]]:
@@ -124,6 +122,14 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
     for layer, part in product(layers, STORED):
         stored = [state[key] for name in layer.users if (key := f"{name}.{part}") in state]
         state |= {f"{name}.{part}": stored[0] for name in layer.users if stored}
+    with exactly():
+        _take_shapes(network, layers, state)
+    network.load_state_dict(state)
+    return model
+
+
+def _take_shapes(network: nn.Module, layers: Report, state: Mapping[str, Tensor]) -> None:
+    """Gives dense layers the low-rank or thin shapes that `state`, under their names, is of."""
     ranks, thin = (
         {key.removesuffix(suffix): len(value) for key, value in state.items() if key.endswith(suffix)}
         for suffix in (".sigma", ".down.weight")
@@ -139,20 +145,24 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
                 up, _, vt = empty_factors(weight, layer.shape, thin[layer.name])
                 twin = thin_layer(dense, vt.to(weight.dtype), up.to(weight.dtype), twin)
                 become(dense, twin)
-    network.load_state_dict(state)
-    return model
 
 
 def _under_names_of(network: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state under the network's own names, whichever parts of either were compiled or wrapped."""
-    modules = {plain(name): name for name, _ in network.named_modules()}
+    modules = {plain(name): name for name, _ in network.named_modules(remove_duplicate=False)}
     state = {plain(key): value for key, value in state_dict.items()}
     if "module" not in modules and any(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
-    named = {}
+    places: dict[nn.Module, list[str]] = {}  # a module under two names may be stored under one of them
+    for name, module in network.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name)
+    named: dict[str, Tensor] = {}
+    elsewhere: dict[str, Tensor] = {}
     for key, value in state.items():
         owner = key
         while owner not in modules:
             owner = owner.rpartition(".")[0]
-        named[f"{modules[owner]}{key.removeprefix(owner)}".removeprefix(".")] = value
-    return named
+        part = key.removeprefix(owner).removeprefix(".")
+        named[f"{modules[owner]}.{part}".removeprefix(".")] = value
+        elsewhere |= {f"{name}.{part}": value for name in places[network.get_submodule(modules[owner])] if name}
+    return elsewhere | named

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from oialr_hpo.oialr.distributed import from_first_rank
+
+
+@contextlib.contextmanager
+def exactly() -> Iterator[None]:
+    """Outside of autograd, of inference mode and of autocast, whatever is on where weights and bases are changed."""
+    kinds = ["cpu", *{kind for kind in ("cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)}]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        for kind in kinds:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def svd(matrix: Tensor, layer: str, group: dist.ProcessGroup | None = None) -> tuple[Tensor, Tensor, Tensor]:

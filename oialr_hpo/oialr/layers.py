@@ -39,16 +39,20 @@ class Shell:
 
     def __init__(self, dense: nn.Module) -> None:
         self.kind = type(dense)
-        unset = vars(nn.Module())
+        unset = {*vars(nn.Module()), "_compiled_call_impl"}
         self.settings = {name: value for name, value in vars(dense).items() if name not in unset}
 
-    def layer(self, weight: Parameter, bias: Parameter | None, training: bool) -> nn.Module:
+    def settings_of(self, layer: nn.Module) -> dict[str, Any]:
+        """The settings as `layer`, made from the dense one, has them now."""
+        return {name: vars(layer).get(name, value) for name, value in self.settings.items()}
+
+    def layer(self, like: nn.Module, weight: Parameter, bias: Parameter | None) -> nn.Module:
         dense = self.kind.__new__(self.kind)
         nn.Module.__init__(dense)
-        vars(dense).update(self.settings)
+        vars(dense).update(self.settings_of(like))
         dense.register_parameter("weight", weight)
         dense.register_parameter("bias", bias)
-        return dense.train(training)
+        return dense.train(like.training)
 
 
 class LowRank(nn.Module):
@@ -193,20 +197,22 @@ class LowRankConv(LowRank):
     padding_mode: str
     _reversed_padding_repeated_twice: list[int]
 
-    def __init__(self, dense: nn.Module, u: Parameter, sigma: Parameter, vt: Parameter) -> None:
-        super().__init__(dense, u, sigma, vt)
-        explicit = isinstance(self.padding, str) or self.padding_mode != "zeros"
-        self._conv_padding: list[int] = [0] * len(self.kernel_size) if explicit else [*map(int, self.padding)]
-        self._pad_beforehand = self._reversed_padding_repeated_twice if explicit else []
-
     def forward(self, input: Tensor) -> Tensor:
         x = input
-        if self._pad_beforehand:
+        if self._pads_beforehand:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x = F.pad(x, self._pad_beforehand, mode=mode)
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
         if x.dim() == len(self.kernel_size) + 1:
             return self._convolve(x.unsqueeze(0)).squeeze(0)
         return self._convolve(x)
+
+    @property
+    def _pads_beforehand(self) -> bool:
+        return isinstance(self.padding, str) or self.padding_mode != "zeros"
+
+    @property
+    def _conv_padding(self) -> list[int]:
+        return [0] * len(self.kernel_size) if self._pads_beforehand else [*map(int, self.padding)]
 
     def _convolve(self, x: Tensor) -> Tensor:
         geometry = (self.stride, self._conv_padding, self.dilation)
@@ -295,8 +301,19 @@ def low_rank_kind(dense: nn.Module) -> type[LowRank]:
     return LowRankConv1D if base is None else LOW_RANK.get(base, LowRankConv1D)
 
 
+BESIDES = ("_buffers", "_non_persistent_buffers_set", "_compiled_call_impl")
+REPLACED = {"weight", "bias", "u", "sigma", "vt", "in_proj_weight", "in_proj_bias"}  # parameters of layers that turn
+
+
 def become(old: nn.Module, new: nn.Module) -> None:
-    """Turns `old` into `new` in place, wherever it is referred to; it keeps its hooks, of all kinds."""
-    hooks = {name: getattr(old, name) for name in HOOKS}
+    """Turns `old` into `new` in place, wherever it is referred to.
+
+    It keeps its hooks, of all kinds, its buffers, and the parameters and modules that a user has added to it.
+    """
+    kept = {name: vars(old)[name] for name in (*HOOKS, *BESIDES) if name in vars(old)}
+    ours = {*REPLACED, *new._parameters, *new._modules}
+    for registry in ("_parameters", "_modules"):
+        added = {name: value for name, value in vars(old)[registry].items() if name not in ours and value is not None}
+        vars(new)[registry].update(added)
     old.__class__ = type(new)
-    old.__dict__ = {**vars(new), **hooks}
+    old.__dict__ = {**vars(new), **kept}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
+from oialr_hpo.oialr.decomposition import exactly
 from oialr_hpo.oialr.layers import (
     LowRank,
     LowRankConv1D,
@@ -59,18 +60,18 @@ class Thin(nn.Sequential):
         return self.up._parameters.get("bias")
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@exactly()
 def merge(model: nn.Module) -> nn.Module:
     """Replaces, in place, every low-rank layer by `Thin` (V^T, then U Sigma) or, where r (m + n) >= m n, by a
     dense layer. Both consist of plain torch layers, and all their weights can be trained. Returns `model`."""
-    twins: dict[tuple[Parameter, type], Any] = {}  # tied layers stay tied
+    twins: dict[tuple[Parameter, type | None], Any] = {}  # tied layers stay tied
     for layer in [module for module in model.modules() if isinstance(module, LowRank)]:
         (m, r), n = layer.u.shape, layer.vt.shape[1]
         dense = isinstance(layer, LowRankMatrix) or r * (m + n) >= m * n
-        twin = twins.get((layer.sigma, type(layer)))
+        place = layer.sigma, None if dense else type(layer)
+        twin = twins.get(place)
         merged = _merged_dense(layer, twin) if dense else _merged_thin(layer, twin)
-        twins.setdefault((layer.sigma, type(layer)), merged)
+        twins.setdefault(place, merged)
         become(layer, merged)
     for module in list(model.modules()):
         if isinstance(module, Recurrent):
@@ -79,14 +80,12 @@ def merge(model: nn.Module) -> nn.Module:
 
 
 def _merged_dense(layer: LowRank, twin: Any) -> nn.Module:
-    with torch.autocast(layer.sigma.device.type, enabled=False):
-        weight = layer.weight.to(layer.sigma.dtype)
+    weight = layer.weight.to(layer.sigma.dtype)
     return dense_layer(layer, Parameter(weight, layer.sigma.requires_grad) if twin is None else twin.weight)
 
 
 def _merged_thin(layer: LowRank, twin: Any) -> Thin:
-    with torch.autocast(layer.sigma.device.type, enabled=False):
-        up = layer.u @ layer.sigma.to(layer.u.dtype)
+    up = layer.u @ layer.sigma.to(layer.u.dtype)
     thin = thin_layer(layer, layer.vt.to(layer.sigma.dtype), up.to(layer.sigma.dtype), twin)
     for part in (thin.down, thin.up):
         part.get_parameter("weight").requires_grad_(layer.sigma.requires_grad)
@@ -95,7 +94,7 @@ def _merged_thin(layer: LowRank, twin: Any) -> Thin:
 
 def dense_layer(like: LowRank | Thin, weight: Parameter) -> nn.Module:
     """The layer that `like` was made of, with its present bias, around another weight."""
-    return like.shell.layer(weight, like.bias, like.training)
+    return like.shell.layer(like, weight, like.bias)
 
 
 def thin_layer(like: Any, vt: Tensor, up: Tensor, twin: Thin | None = None) -> Thin:
@@ -132,4 +131,6 @@ def thin_layer(like: Any, vt: Tensor, up: Tensor, twin: Thin | None = None) -> T
         layer.register_parameter("weight", weight if twin is None else twin.get_parameter(f"{part}.weight"))
     first.register_parameter("bias", None)
     second.register_parameter("bias", like._parameters.get("bias"))
-    return Thin(first, second, shell, shape).train(like.training)
+    thin = Thin(first, second, shell, shape)
+    vars(thin).update(shell.settings_of(like))
+    return thin.train(like.training)

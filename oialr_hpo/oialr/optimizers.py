@@ -35,13 +35,21 @@ class Optimizers:
         outermost = [] if given is None else given if isinstance(given, (list, tuple)) else [given]
         for optimizer in outermost:
             self._add(optimizer)
-        innermost = [holder for holder in self._holders if not _inside(holder)]
-        self._counting = bool(innermost) and all(_calls_hooks(optimizer) for optimizer in innermost)
         self._stepped = False
         self._idle: float = 0  # calls before the first step; none are counted after it
         self._warned: set[type] = set()
+        self._listen()
+
+    def _listen(self) -> None:
+        innermost = [holder for holder in self._holders if not _inside(holder)]
+        self._counting = bool(innermost) and all(_calls_hooks(optimizer) for optimizer in innermost)
         for optimizer in innermost if self._counting else ():
             optimizer.register_step_post_hook(self._note_step)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copied or unpickled optimizer comes without its hooks."""
+        vars(self).update(state)
+        self._listen()
 
     def __bool__(self) -> bool:
         return bool(self._holders)

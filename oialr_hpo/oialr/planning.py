@@ -15,8 +15,9 @@ from oialr_hpo.oialr.attention import Attention
 from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.layers import LowRank, base_of
 from oialr_hpo.oialr.merging import Thin
-from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent
+from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent, matrix_names
 
+NO_WEIGHT = "not the weight of a layer"
 NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -143,8 +144,11 @@ def _rows(name: str, module: nn.Module) -> Iterator[tuple[Layer, Tensor, bool]]:
     elif isinstance(module, RECURRENT):
         reason = reason or _own_forward(module, next(base for base in RECURRENT if isinstance(module, base)))
         reason = reason or ("parametrized" if parametrize.is_parametrized(module) else "")
+        own = matrix_names(module)
+        if not reason and not matrices.keys() >= set(own):
+            reason = "its weights are computed from other parameters"
         for part, weight in matrices.items():
-            yield *row(path(part), path(part), weight, reason), True
+            yield *row(path(part), path(part), weight, reason or ("" if part in own else NO_WEIGHT)), part in own
     elif "weight" not in matrices and (matrices and base_of(module) is not None):
         part, weight = max(matrices.items(), key=lambda item: item[1].numel())
         parts = ", ".join(sorted(matrices))
@@ -155,7 +159,7 @@ def _rows(name: str, module: nn.Module) -> Iterator[tuple[Layer, Tensor, bool]]:
             if part == "weight":
                 yield *row(name, path(part), weight, reason or _obstacle(module)), projects
             else:
-                yield *row(path(part), path(part), weight, "not the weight of a layer"), False
+                yield *row(path(part), path(part), weight, NO_WEIGHT), False
 
 
 def _parameters(module: nn.Module) -> Iterator[tuple[str, Parameter]]:

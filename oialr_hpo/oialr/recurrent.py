@@ -17,6 +17,12 @@ from oialr_hpo.oialr.layers import Matrix, Shell
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
+def matrix_names(dense: nn.Module) -> list[str]:
+    """The names of the matrices of a recurrent layer."""
+    names = dense._flat_weights_names if isinstance(dense, nn.RNNBase) else ["weight_ih", "weight_hh"]
+    return [name for name in names if name.startswith("weight")]
+
+
 class Recurrent(nn.Module):
     """A recurrent layer whose matrices are `Matrix` or `LowRankMatrix`, by the names of their parameters.
 
@@ -29,18 +35,23 @@ class Recurrent(nn.Module):
         for name in ("_flat_weights", "_flat_weight_refs"):
             self.shell.settings.pop(name, None)
         vars(self).update(self.shell.settings)
+        self.matrices = matrix_names(dense)
         for name, parameter in dense._parameters.items():
-            if parameter is not None and parameter.dim() >= 2:
+            if parameter is not None and name in self.matrices:
                 self.add_module(name, Matrix(parameter))
             else:
                 self.register_parameter(name, parameter)
         self.train(dense.training)
 
+    @torch._disable_dynamo
     def forward(self, *arguments: Any, **named: Any) -> Any:
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
-            weights: dict[str, Any] = {name: matrix.weight for name, matrix in self.named_children()}
-        weights |= self._parameters
+            weights = self._weights()
         return self._around(weights)(*arguments, **named)
+
+    def _weights(self) -> dict[str, Any]:
+        matrices = {name: getattr(self, name) for name in self.matrices}
+        return {**self._parameters, **{name: matrix.weight for name, matrix in matrices.items()}}
 
     def flatten_parameters(self) -> None:
         """Nothing to do: rebuilt matrices are never one block of memory."""
@@ -48,9 +59,8 @@ class Recurrent(nn.Module):
     def merged(self) -> nn.Module:
         """The plain torch layer around the present dense matrices."""
         dense = self._around({})
-        for name in (*self._modules, *self._parameters):
-            matrix = self._modules.get(name)
-            dense.register_parameter(name, self._parameters[name] if matrix is None else matrix.weight)
+        for name, weight in self._weights().items():
+            dense.register_parameter(name, weight)
         if isinstance(dense, nn.RNNBase):
             dense._init_flat_weights()
         return dense
@@ -58,7 +68,7 @@ class Recurrent(nn.Module):
     def _around(self, weights: Mapping[str, Any]) -> Any:
         dense: Any = self.shell.kind.__new__(self.shell.kind)
         nn.Module.__init__(dense)
-        vars(dense).update(self.shell.settings, training=self.training, **weights)
+        vars(dense).update(self.shell.settings_of(self), training=self.training, **weights)
         if isinstance(dense, nn.RNNBase):
             names = dense._flat_weights_names
             vars(dense)["_flat_weights"] = [weights.get(name) for name in names]

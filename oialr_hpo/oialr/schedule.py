@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from oialr_hpo.oialr.averages import copy_in, follow_all
 from oialr_hpo.oialr.conversion import convert, empty_factors, planned_weights, reshape
-from oialr_hpo.oialr.decomposition import svd
+from oialr_hpo.oialr.decomposition import exactly, svd
 from oialr_hpo.oialr.distributed import check_whole, plain, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.oialr.merging import merge
@@ -183,7 +183,7 @@ class OIALR:
         frozen = [layer.name for layer in self.report if layer.reason == "frozen"]
         return {"steps": self.steps, "updates": self.updates, "ranks": self.ranks, "frozen": frozen}
 
-    @torch.inference_mode(False)
+    @exactly()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken; to be called before the model's and the optimizer's own
         `load_state_dict`, since it gives both the shapes these expect; `averages` as well.
@@ -260,13 +260,13 @@ class OIALR:
         self._optimizers.stop_decay()
         self._settle()
 
+    @exactly()
     def _settle(self) -> None:
         """Lets all that hangs on the network's parameters know the new ones."""
         rebuild(self.model)
         follow_all(self._network, self.averages)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @exactly()
     def _update(self) -> None:
         if self._merged:
             raise RuntimeError("OIALR.step() after merge(): low-rank training has ended, drop the call")

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from oialr_hpo.oialr.decomposition import exactly
 from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.oialr.planning import plan
@@ -61,7 +62,7 @@ class Tracker:
         self._history: deque[dict[str, _Snapshot]] = deque(maxlen=lag)
         self.observe()
 
-    @torch.no_grad()
+    @exactly()
     def observe(self) -> dict[str, dict[str, float]]:
         """`stability` and `similarity` by layer name, between now and `lag` calls before; empty before that.
 

@@ -302,7 +302,8 @@ def low_rank_kind(dense: nn.Module) -> type[LowRank]:
 
 
 BESIDES = ("_buffers", "_non_persistent_buffers_set", "_compiled_call_impl")
-REPLACED = {"weight", "bias", "u", "sigma", "vt", "in_proj_weight", "in_proj_bias"}  # parameters of layers that turn
+# the parts that layers are made of, which those that take their place hold in other forms
+REPLACED = {"weight", "bias", "u", "sigma", "vt", "down", "up", "in_proj_weight", "in_proj_bias"}
 
 
 def become(old: nn.Module, new: nn.Module) -> None:

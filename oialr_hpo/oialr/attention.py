@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oialr_hpo.oialr.layers import Shell
+
 
 class Attention(nn.Module):
     """`nn.MultiheadAttention` with its two projections as layers of their own, so that each may be low-rank.
@@ -15,17 +17,16 @@ class Attention(nn.Module):
     Takes over the parameters of `attention` and its call: same arguments, same results.
     """
 
+    embed_dim: int
+    num_heads: int
+    head_dim: int
+    dropout: float
+    batch_first: bool
+
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
-        self.embed_dim, self.num_heads, self.head_dim = (
-            attention.embed_dim,
-            attention.num_heads,
-            attention.head_dim,
-        )
-        self.dropout, self.batch_first = attention.dropout, attention.batch_first
-        self.kdim, self.vdim, self._qkv_same_embed_dim = attention.kdim, attention.vdim, True
+        vars(self).update(Shell(attention).settings)
         self.bias_k = self.bias_v = None
-        self.add_zero_attn = False
         self.in_proj: nn.Module = linear_from(attention.in_proj_weight, attention.in_proj_bias)
         self.out_proj: nn.Module = linear_from(attention.out_proj.weight, attention.out_proj.bias)
         self.train(attention.training)

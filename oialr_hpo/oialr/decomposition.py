@@ -56,7 +56,8 @@ def svd_with_free_bases(
 
 def _completed(basis: Tensor, columns: int, generator: torch.Generator) -> Tensor:
     """Orthonormal columns, continued by random ones to `columns`."""
-    random = torch.randn(len(basis), columns - basis.shape[1], generator=generator, dtype=torch.float64).to(basis)
+    shape = len(basis), columns - basis.shape[1]
+    random = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(basis)
     for _ in range(2):
         random = torch.linalg.qr(random - basis @ (basis.t() @ random))[0]
     return torch.cat([basis, random], 1)

@@ -101,8 +101,9 @@ class LowRank(nn.Module):
     def bases(self) -> tuple[Tensor, Tensor]:
         """U and V^T in the dtype of the computation: the masters, or a copy, which training casts once per change of
         theirs. Elsewhere none is kept: averages of the network are changed in place, through `data` too."""
-        device = self.u.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.sigma.dtype
+        device, dtype = self.u.device.type, self.sigma.dtype
+        if torch.is_autocast_enabled(device) and dtype != torch.float64:  # which autocast leaves as it is
+            dtype = torch.get_autocast_dtype(device)
         u, vt = self.u, self.vt
         if dtype == u.dtype:
             return u, vt

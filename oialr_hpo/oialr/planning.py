@@ -187,6 +187,10 @@ def _own_forward(module: nn.Module, base: type[nn.Module]) -> str:
     methods = ("forward", "_conv_forward", "__call__")
     if any(getattr(type(module), name, None) is not getattr(base, name, None) for name in methods):
         return f"{type(module).__name__} has its own forward"
+    for kind in type(module).__mro__[: type(module).__mro__.index(base)]:
+        for name, value in vars(kind).items():
+            if (callable(value) or hasattr(value, "__get__")) and not (name.startswith("_") or hasattr(base, name)):
+                return f"{kind.__name__} has its own '{name}', which a low-rank layer would lack"
     return ""
 
 

@@ -170,6 +170,37 @@ def test_what_a_user_added_to_a_layer_stays():
     assert oialr.report[0].name == "0"
 
 
+def test_an_attention_layer_keeps_what_a_user_added():
+    model = nn.ModuleList([nn.MultiheadAttention(8, 2)])
+    model[0].tag, model[0].gain = "first", nn.Parameter(torch.ones(1))
+    OIALR(model, delay=0, frequency=1)
+    assert (model[0].tag, model[0].embed_dim) == ("first", 8) and "0.gain" in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "build, shape",
+    [
+        (lambda: nn.Linear(6, 5), (3, 6)),
+        (lambda: nn.Conv2d(3, 4, 3), (2, 3, 9, 9)),
+        (lambda: nn.ConvTranspose1d(3, 4, 3), (2, 3, 9)),
+    ],
+)
+def test_autocast_leaves_double_precision_as_it_is(build, shape):
+    model, x = nn.Sequential(build()).double(), torch.randn(shape, dtype=torch.float64)
+    expected = model(x)
+    OIALR(model, delay=0, frequency=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_conversion_pays_no_heed_to_the_default_device():
+    model = network()
+    nn.init.zeros_(model[4].weight)
+    with torch.device("meta"):
+        OIALR(model, delay=0, frequency=1).merge()
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
 def test_a_thin_layer_reads_as_the_dense_one():
     model = nn.Sequential(nn.Conv2d(20, 24, 3, padding=1))
     oialr = OIALR(model, delay=1, frequency=1, cutoff=0.01)
@@ -205,6 +236,33 @@ def test_recurrent_layers_with_computed_weights_stay_dense(kind, change):
     report = OIALR(model, delay=0, frequency=1).report
     assert [entry.rank for entry in report if entry.name.startswith("0.")] == [None] * (len(report) - 1)
     assert all("computed from" in entry.reason for entry in report if entry.name.startswith("0."))
+
+
+class Scaled(nn.Linear):
+    def scaled(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self(x)
+
+
+class Last(nn.GRU):
+    @property
+    def width(self) -> int:
+        return self.hidden_size
+
+    def _reset(self) -> None: ...
+
+
+class Plain(nn.Linear):
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+
+    def _helper(self) -> None: ...
+
+
+def test_layers_whose_own_methods_are_called_stay_dense():
+    model = nn.ModuleList([Scaled(4, 4), Last(4, 4), Plain(4, 4)])
+    report = {layer.name: layer for layer in OIALR(model, delay=0, frequency=1).report}
+    assert "'scaled'" in report["0"].reason and "'width'" in report["1.weight_ih_l0"].reason
+    assert report["2"].rank == 4 and model[0].scaled(torch.ones(1, 4)).shape == (1, 4)
 
 
 def test_a_recurrent_layer_compiled_in_place():

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import NoReturn, ParamSpec
@@ -25,6 +26,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _make_writable()
         try:
             main(*args, **kwargs)
             sys.stdout.flush()
@@ -41,9 +43,20 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def _make_writable() -> None:
+    """See that whatever is printed can be: where a stream is closed, and where its encoding lacks a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process)
+        elif getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _end(message: str) -> NoReturn:
     if launchers.first():
-        print(one_line(PREFIX + message, LONGEST), file=sys.stderr)
+        with suppress(OSError):
+            print(one_line(PREFIX + message, LONGEST), file=sys.stderr)
     raise SystemExit(MISTAKEN) from None
 
 

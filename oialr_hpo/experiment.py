@@ -115,7 +115,7 @@ class Sampler(Settings):
 
     name: SamplerName | None = None
     population: int | None = Field(
-        default=None, ge=2, description="parents to breed from; of NSGA-II and CMA-ES: a generation"
+        default=None, ge=2, le=100_000, description="parents to breed from; of NSGA-II and CMA-ES: a generation"
     )
     crossover: float = Field(default=0.5, ge=0, le=1, description="probability that a child has two parents")
     mutation: float = Field(default=1.0, gt=0, description="expected mutated genes of the most cautious children")
@@ -188,7 +188,7 @@ class Experiment(Settings):
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
     reference: dict[str, Any] = Field(
         {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
     )

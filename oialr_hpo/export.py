@@ -68,7 +68,7 @@ def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
     Returns:
         what was removed.
     """
-    beside = sorted(files[0].parent.glob(f"{glob.escape(_name(run))}-*.yaml"))
+    beside = sorted(files[0].parent.glob(f"{glob.escape(run.name)}-*.yaml"))
     trials = run.trials()
     removed = [file for file in beside if file not in files and _wrote(run, trials, file)]
     for file in removed:
@@ -87,12 +87,8 @@ def _wrote(run: RunDirectory, trials: Sequence[Trial], file: Path) -> bool:
     return trial is not None and found == _tuned(run, trial).model_copy(update={"evidence": found.evidence})
 
 
-def _name(run: RunDirectory) -> str:
-    return run.path.absolute().name
-
-
 def _place(run: RunDirectory, place: int, out: Path) -> Path:
-    return out / f"{_name(run)}-{place}.yaml"
+    return out / f"{run.name}-{place}.yaml"
 
 
 def _tuned(run: RunDirectory, trial: Trial) -> Experiment:
@@ -137,7 +133,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
     scores = " / ".join(f"{score:.6g}" for score in trial.scores)
     lines = [
-        f"Trial {trial.number} of the search {run.path.name}: score {scores} on the validation split",
+        f"Trial {trial.number} of the search {run.name}: score {scores} on the validation split",
         figures,
         f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
         f"{trial.threads} CPU thread(s), trained in {trial.seconds:.1f} s",

@@ -53,7 +53,7 @@ def write(run: RunDirectory, number: int | None = None, out: Path | None = None)
         NothingToDraw: the trial recorded none of them.
     """
     trial, out = choose(run, number), out or run.path / "figures"
-    figures = draw(trial, run.experiment, f"{run.path.name}, trial {trial.number} (seed {trial.seed})")
+    figures = draw(trial, run.experiment, f"{run.name}, trial {trial.number} (seed {trial.seed})")
     if not figures:
         raise NothingToDraw(
             f"{run.path}: trial {trial.number} has {len(trial.epochs)} epochs without ranks, stability or similarity; "

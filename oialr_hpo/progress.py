@@ -1,14 +1,26 @@
 """What a running search prints: one line per finished trial, the same in a terminal and in a log file."""
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.runs.ranking import Standing, front
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.space import as_text
+
+
+def say(text: str, stream: Literal["stdout", "stderr"] = "stdout") -> None:
+    """Print at once. Where that cannot be written (its disk is full, its terminal gone), the training goes on mute."""
+    try:
+        print(text, file=getattr(sys, stream), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process)
 
 
 class Progress:
@@ -33,7 +45,7 @@ class Progress:
         until = None if self._deadline is None else time.time() + self._deadline.left
         if left := time_left(durations(self._ended), self._total, self._workers, until):
             times += f", about {clock(left)} left"
-        print(f"{counter} {describe(trial)} | {best_so_far} | {times}", flush=True)
+        say(f"{counter} {describe(trial)} | {best_so_far} | {times}")
 
     def _rank(self, trial: Trial) -> None:
         """Only what repeats earlier settings can make them worse, and bring others back to the front."""

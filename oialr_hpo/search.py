@@ -28,6 +28,7 @@ from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, threads_per_worker
 from oialr_hpo.experiment import Experiment, SamplerName
 from oialr_hpo.mistake import Mistake
+from oialr_hpo.progress import say
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from oialr_hpo.staging import stage
@@ -66,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop=stop,
     )
     if launchers.first():
-        print(f"\n{summary(finished)}")
+        say(f"\n{summary(finished)}")
         states = [trial.state for trial in finished.trials()]
         if ended := ended_by_time(finished, states):
-            print(ended, file=sys.stderr)
+            say(ended, "stderr")
         if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
-            print("interrupted; the same command with --resume goes on", file=sys.stderr)
+            say("interrupted; the same command with --resume goes on", "stderr")
             raise SystemExit(INTERRUPTED)
         if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
-            print(f"error: every trial failed; {finished.path / 'logs'} has what they printed", file=sys.stderr)
+            say(f"error: every trial failed; {finished.path / 'logs'} has what they printed", "stderr")
             raise SystemExit(1)
 
 

@@ -21,7 +21,7 @@ from oialr_hpo.faults import Fault, explain
 from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.objective import evaluate
-from oialr_hpo.progress import figure, table
+from oialr_hpo.progress import figure, say, table
 from oialr_hpo.record import RecordError
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import discard
@@ -96,9 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if session is None and trials[-1].state is State.INTERRUPTED:
         raise SystemExit(1)
     if len(trials) < len(seeds) or not all(trial.finished for trial in trials):
-        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        say("interrupted; the same command with --resume goes on", "stderr")
         raise SystemExit(INTERRUPTED)
-    print(f"\n{report(trials, options.split)}")
+    say(f"\n{report(trials, options.split)}")
     unchanged = options.method == "file" and not options.set and options.split == "validation"
     if unchanged and evidence.get("seed") in seeds and evidence.get("score") is not None:
         print(compare(trials[seeds.index(evidence["seed"])], evidence))
@@ -207,7 +207,7 @@ def train(
             watch.tell(record, trial)
             trial.add(record)
             for line in lines(record, experiment.training.epochs):
-                print(f"seed {seed}  {line}", flush=True)
+                say(f"seed {seed}  {line}")
             if session:
                 session.log.epoch(trial)
                 if session.stop.received:
@@ -230,7 +230,7 @@ def train(
     if trial.finished and checkpoint:
         discard(checkpoint)
     if trial.reason:
-        print(f"seed {seed} {trial.state.value.replace('_', ' ')}: {trial.reason}", file=sys.stderr)
+        say(f"seed {seed} {trial.state.value.replace('_', ' ')}: {trial.reason}", "stderr")
     return trial
 
 

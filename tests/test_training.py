@@ -127,6 +127,10 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(finished: RunDirectory) -
     assert losses(1) == losses(1) != losses(2)
 
 
+def test_any_seed_that_an_option_takes_can_be_trained(finished: RunDirectory) -> None:
+    assert next(evaluate(finished.experiment, seed=10**18 - 1))["epoch"] == 1
+
+
 def test_a_diverging_run_says_so(finished: RunDirectory) -> None:
     explosive: Experiment = finished.experiment.with_settings(
         {"schedule.lr": 1e30, "training.optimizer": "sgd", "training.clip_grad_norm": 0.0, "method": "dense"}

@@ -36,6 +36,19 @@ def test_resuming_what_is_not_there_names_what_is_near(run: RunDirectory, capsys
     assert not other.exists()
 
 
+def test_resuming_where_one_stands(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    monkeypatch.chdir(run.path.parent)
+    assert ". holds no search to go on with; near: first;" in line_of(
+        "search", ["vit_digits", "--resume", "--out", "."], capsys
+    )
+    monkeypatch.chdir(run.path)
+    export.main(["."])
+    assert "of the search first: score" in Path("best/first-1.yaml").read_text()
+
+
 def test_resuming_what_has_ended_is_said(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     search.run("vit_digits", changes=["trials=6"], out=run.path, objective=BOWL, resume=True)
     assert "all 6 trials have ended; --trials N adds more" in capsys.readouterr().err

@@ -5,7 +5,6 @@ was given out: a proposal that repeats some of it is moved to a point nearby tha
 """
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import product
@@ -13,6 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from oialr_hpo.progress import say
 from oialr_hpo.space import Choice, FloatRange, Parameter, Space, SpaceError, Value
 
 Array = NDArray[np.float64]
@@ -100,7 +100,7 @@ class Repeats:
         if not self._said:
             self._said = True
             message = "all points of the search space have been tried: trials repeat them, and their mean counts"
-            print(message, file=sys.stderr)
+            say(message, "stderr")
 
 
 def _levels(parameter: Parameter) -> float:

@@ -87,7 +87,7 @@ def render(facts: Facts, charts: Sequence[Chart]) -> str:
     aims = " and ".join(f"{aim.direction[:-1]}ing {name}" for name, aim in facts.goals.items())
     shares = [(state, states[state]) for state in State if states[state]]
     return PAGE.substitute(
-        title=escape(facts.run.path.resolve().name),
+        title=escape(facts.run.name),
         summary=escape(
             f"A search for {experiment.method.upper()} settings: {about}, {experiment.training.epochs} epochs a trial, "
             f"{aims} on the validation split."

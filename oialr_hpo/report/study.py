@@ -164,7 +164,7 @@ def write(run: RunDirectory, path: Path) -> str:
         RunDirectoryError: the file cannot be written, is no storage of Optuna, or has a study of that name from
             elsewhere.
     """
-    name = run.path.resolve().name
+    name = run.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         storage = _storage(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, completed, flatten, recorded
 from oialr_hpo.files import check_writable
-from oialr_hpo.mistake import Mistake, one_line
+from oialr_hpo.mistake import Mistake, escaped, one_line
 from oialr_hpo.runs import history, usage
 from oialr_hpo.runs.events import Events, read
 from oialr_hpo.runs.files import RunDirectoryError, write_whole
@@ -75,6 +75,11 @@ class RunDirectory:
         return run
 
     @property
+    def name(self) -> str:
+        """What the search is called, wherever it is looked at from."""
+        return escaped(self.path.resolve().name)
+
+    @property
     def used(self) -> bool:
         return (self.path / "experiment.yaml").exists()
 
@@ -103,7 +108,7 @@ class RunDirectory:
             return ""
         names = sorted(file.parent.name for file in self.path.parent.glob("*/experiment.yaml"))
         near = difflib.get_close_matches(self.path.name, names, n=3, cutoff=0.5) or names[:3]
-        return f" near: {', '.join(str(self.path.with_name(name)) for name in near)};" if near else ""
+        return f" near: {', '.join(str(self.path.parent / name) for name in near)};" if near else ""
 
     @property
     def experiment(self) -> Experiment:

@@ -32,7 +32,7 @@ def whole(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
 
 
 def discard(path: Path, partial_only: bool = False) -> None:

@@ -73,7 +73,7 @@ class ImageClassification:
         return build_network(self._model.name, self._model.arguments)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
         order = torch.randperm(len(self._training), generator=generator)
         for step in range(self.steps_per_epoch):
             images, labels = self._training[order[step * self._batch_size : (step + 1) * self._batch_size]]

@@ -49,6 +49,14 @@ class Attention(nn.Module):
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
 
+    def _of_nested(self, x: Tensor, need_weights: bool, average: bool) -> tuple[Tensor, Tensor | None]:
+        """Self-attention over sequences of several lengths, which torch's encoder makes of a mask of padding."""
+        padded = x.to_padded_tensor(0.0)
+        lengths = torch.tensor([len(sequence) for sequence in x.unbind()], device=x.device)
+        hidden = torch.arange(padded.shape[1], device=x.device) >= lengths[:, None]
+        out, weights = self(padded, padded, padded, hidden, need_weights, average_attn_weights=average)
+        return torch.nested.nested_tensor([each[:n] for each, n in zip(out, lengths, strict=True)]), weights
+
     def forward(
         self,
         query: Tensor,
@@ -62,6 +70,8 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         if is_causal and attn_mask is None:
             raise RuntimeError("Need attn_mask if specifying the is_causal hint.")  # as torch does
+        if query.is_nested:
+            return self._of_nested(query, need_weights, average_attn_weights)
         q, k, v = self._project(query, key, value)
         batched = query.dim() == 3
         if not batched:

@@ -76,7 +76,7 @@ def copy_in(average: Any, network: nn.Module) -> nn.Module:
 
 
 def _copy_in(average: Any, network: nn.Module) -> nn.Module | None:
-    modules = average.modules() if isinstance(average, nn.Module) else vars(average).values()
+    modules = average.modules() if isinstance(average, nn.Module) else getattr(average, "__dict__", {}).values()
     for module in modules:
         copy = unwrapped(module) if isinstance(module, nn.Module) else None
         if copy is None or copy is network or _kind(copy) != _kind(network):

@@ -92,7 +92,14 @@ class LowRank(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """U Sigma V^T in the dense weight's shape, differentiable in Sigma; computed at every access."""
+        """U Sigma V^T in the dense weight's shape and precision, differentiable in Sigma; computed at every access."""
+        if torch.is_autocast_enabled(self.u.device.type):
+            with torch.autocast(self.u.device.type, enabled=False):
+                return self.rebuilt()
+        return self.rebuilt()
+
+    def rebuilt(self) -> Tensor:
+        """The weight in the precision of the computation."""
         u, vt = self.bases()
         sigma = self.sigma.to(u.dtype)
         rebuilt = u @ (sigma @ vt) if u.shape[0] >= vt.shape[1] else (u @ sigma) @ vt
@@ -167,13 +174,13 @@ class LowRankLinear(LowRank):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.prefers_dense(input.numel() // self.vt.shape[1]):
-            return F.linear(input, self.weight, self.bias)
+            return F.linear(input, self.rebuilt(), self.bias)
         u, vt = self.bases()
         return self._chain(input.to(u.dtype), u, self.sigma.to(u.dtype), vt)
 
     def _chain(self, x: Tensor, u: Tensor, sigma: Tensor, vt: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(u.dtype)
-        if self.needs_ordinary():
+        if self.needs_ordinary() or x.is_nested:
             return F.linear(F.linear(F.linear(x, vt), sigma), u, bias)
         return linear_chain(x, u, sigma, vt, bias)
 
@@ -183,7 +190,7 @@ class LowRankConv1D(LowRankLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.prefers_dense(x.numel() // self.u.shape[0]):
-            return F.linear(x, self.weight.t(), self.bias)
+            return F.linear(x, self.rebuilt().t(), self.bias)
         u, vt = self.bases()
         return self._chain(x.to(u.dtype), vt.t(), self.sigma.to(u.dtype).t(), u.t())
 
@@ -218,7 +225,7 @@ class LowRankConv(LowRank):
     def _convolve(self, x: Tensor) -> Tensor:
         geometry = (self.stride, self._conv_padding, self.dilation)
         if self.prefers_dense(x.shape[0] * math.prod(self._output_size(x.shape[2:]))):
-            weight = self.weight
+            weight = self.rebuilt()
             bias = None if self.bias is None else self.bias.to(weight.dtype)
             return convolution(x.to(weight.dtype), weight, bias, *geometry)
         u, vt = self.bases()
@@ -257,7 +264,7 @@ class LowRankConvTranspose(LowRank):
 
     def _convolve(self, x: Tensor, output_padding: list[int]) -> Tensor:
         if self.prefers_dense(x.numel() // self.u.shape[0]):
-            weight = self.weight
+            weight = self.rebuilt()
         else:
             u, vt = self.bases()
             x = mix_channels(x.to(u.dtype), u.t(), None)

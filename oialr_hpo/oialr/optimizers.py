@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ UNSUPPORTED = {
     "LBFGS": "keeps a history of all weights in one vector, whose length changes",
     "ZeroRedundancyOptimizer": "spreads its state over processes by the weights' sizes, which change",
 }
-PATIENCE = 10  # calls without any step of the optimizers, until a warning
+PATIENCE = 10  # times as many calls without any step of the optimizers as before, until a warning
 OWN = {"param_groups", "state", "defaults"}
 
 
@@ -36,7 +35,7 @@ class Optimizers:
         for optimizer in outermost:
             self._add(optimizer)
         self._stepped = False
-        self._idle: float = 0  # calls before the first step; none are counted after it
+        self._idle = self._longest = 0  # calls since the last step, and the most between two of them
         self._warned: set[type] = set()
         self._listen()
 
@@ -71,17 +70,18 @@ class Optimizers:
     def _note_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         overflow = getattr(optimizer, "found_inf", None)  # set by torch.amp.GradScaler around the step of fused kinds
         if overflow is None or not float(overflow):
-            self._stepped, self._idle = True, -math.inf
+            self._stepped = True
 
     def take_step(self) -> bool:
         """Whether an optimizer made a step since the last call. True where the optimizers do not tell."""
         stepped = self._stepped or not self._counting
         self._stepped = False
-        self._idle += not stepped
-        if self._idle == PATIENCE:
+        self._longest = max(self._longest, self._idle) if stepped else self._longest
+        self._idle = 0 if stepped else self._idle + 1
+        if self._idle == PATIENCE * (1 + self._longest):
             warnings.warn(
-                f"OIALR counts the steps of {type(self._holders[-1]).__name__}, which made none in {PATIENCE} calls of "
-                "oialr.step(): call it after optimizer.step(), and pass the optimizer that trains",
+                f"OIALR counts the steps of {type(self._holders[-1]).__name__}, which made none in {self._idle} calls "
+                "of oialr.step(): call it after optimizer.step(), and pass the optimizer that trains",
                 stacklevel=3,
             )
         return stepped

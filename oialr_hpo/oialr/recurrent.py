@@ -45,9 +45,7 @@ class Recurrent(nn.Module):
 
     @torch._disable_dynamo
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        with torch.autocast(next(self.parameters()).device.type, enabled=False):
-            weights = self._weights()
-        return self._around(weights)(*arguments, **named)
+        return self._around(self._weights())(*arguments, **named)
 
     def _weights(self) -> dict[str, Any]:
         matrices = {name: getattr(self, name) for name in self.matrices}

@@ -91,6 +91,17 @@ def watching(modules: Modules, see: Callable[[str, nn.Module, Tensor], None]) ->
             handle.remove()
 
 
+@contextmanager
+def ordinary_attention() -> Iterator[None]:
+    """Without torch's fast path for transformers, whose nested tensors no hooked layer can read."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def on_its_device(x: Tensor, network: nn.Module) -> Tensor:
     """Inputs where the network's parameters are."""
     return x.to(next(network.parameters()).device, non_blocking=True)

@@ -20,7 +20,7 @@ from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.planning import Layer
 from oialr_hpo.utilization.accuracy import Accuracy, FullPasses, PartialPasses
 from oialr_hpo.utilization.batches import first, rereadable
-from oialr_hpo.utilization.gram import gram_matrices, rows_per_image
+from oialr_hpo.utilization.gram import gram_matrices, ordinary_attention, rows_per_image
 from oialr_hpo.utilization.record import Record
 from oialr_hpo.utilization.subspace import Subspace, error, error_bound, output_gram, projected, rank
 
@@ -105,6 +105,7 @@ class Utilization:
         return {layer.name: layer.utilized_rank for layer in self.layers}
 
 
+@ordinary_attention()
 def analyse(
     model: nn.Module,
     loader: Iterable[Any],

@@ -177,6 +177,50 @@ def test_an_attention_layer_keeps_what_a_user_added():
     assert (model[0].tag, model[0].embed_dim) == ("first", 8) and "0.gain" in model.state_dict()
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_torchs_encoder_takes_padding_as_before(hooked):
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    x, hidden = torch.randn(3, 5, 8), torch.arange(5) >= torch.tensor([3, 5, 4])[:, None]
+    if hooked:
+        model.layers[0].linear1.register_forward_hook(lambda *given: None)
+
+    def output():
+        with torch.no_grad():
+            return model(x, src_key_padding_mask=hidden)[~hidden]
+
+    expected = output()
+    OIALR(model, delay=0, frequency=1)
+    torch.testing.assert_close(output(), expected)
+
+
+@pytest.mark.parametrize("build", [lambda: nn.Linear(6, 5), lambda: nn.Conv1d(3, 4, 3)])
+def test_the_weight_reads_as_the_dense_one_under_autocast(build):
+    model = nn.Sequential(build())
+    expected = model[0].weight.detach().clone()
+    OIALR(model, delay=0, frequency=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model[0].weight.detach(), expected)
+
+
+def test_an_optimizer_that_was_replaced_by_another_is_said():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    oialr = OIALR(model, optimizer, delay=1, frequency=4)
+    for _ in range(3):  # one step in three calls is no reason yet
+        train(model, optimizer, oialr, 1)
+        oialr.step(), oialr.step()
+    other = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01)
+    with pytest.warns(UserWarning, match="pass the optimizer that trains"):
+        train(model, other, oialr, 40)
+
+
+@pytest.mark.parametrize("average", [{}, [torch.ones(2)], object()])
+def test_an_average_without_a_network_is_refused(average):
+    with pytest.raises(TypeError, match="holds no copy of the network"):
+        OIALR(network(), delay=1, frequency=1, averages=[average])
+
+
 @pytest.mark.parametrize(
     "build, shape",
     [

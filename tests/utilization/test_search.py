@@ -182,3 +182,27 @@ def share(process: int, address: str, network: nn.Module, expected: list[tuple[i
 
 def test_processes_share_the_data(thrifty: Utilization, convolutional: nn.Module, tmp_path: Path) -> None:
     mp.spawn(share, (f"file://{tmp_path / 'store'}", convolutional, dimensions(thrifty)), nprocs=2)
+
+
+class Padded(nn.Module):
+    """torch's encoder, which takes a fast path through nested tensors where a mask of padding is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = (x[..., 0] > 1.5) & (torch.arange(x.shape[1]) > 2)
+        return self.head(self.encoder(x, src_key_padding_mask=hidden)[:, 0])
+
+
+def test_a_transformer_with_padding_is_analysed() -> None:
+    torch.manual_seed(0)
+    network, x = Padded().eval(), torch.randn(64, 5, 8)
+    with torch.no_grad():
+        batches = [(x, network(x).argmax(1))]
+    found = analyse(network, batches, Accuracy(batches), tolerance=10)
+    assert len(found.layers) == 5 and found.original_accuracy > 99
+    assert found.accuracy == pytest.approx(Accuracy(batches)(found.model), abs=2)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -39,14 +39,17 @@ def convert(
 
     In `optimizers`, Sigma takes the weight's place in its parameter group, with its state in the new basis.
     Returns the low-rank modules by layer name, several per name where a weight is tied. Raises
-    FloatingPointError for a weight with NaN or infinity, before anything is replaced. The processes of
-    `group` get identical bits.
+    FloatingPointError for a weight with NaN or infinity, or singular values beyond its precision, before anything is
+    replaced. The processes of `group` get identical bits.
     """
     planned = [layer for layer in layers if not layer.reason]
     weights = {layer.name: model.get_parameter(layer.parameter) for layer in planned}
     factors = {}
     for name, weight in weights.items():
         u, s, vt = svd_with_free_bases(weight.flatten(1), name, group)
+        if s[0] > torch.finfo(weight.dtype).max:
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise FloatingPointError(f"layer '{name}': {kind} cannot hold its singular values; use bfloat16 or float32")
         factors[name] = (u, torch.diag(s), vt)
     unfuse(model, planned)
     modules = {}
@@ -84,7 +87,12 @@ def empty_factors(like: Tensor, shape: tuple[int, int], rank: int) -> tuple[Tens
 
 def unfuse(model: nn.Module, layers: Iterable[Layer]) -> None:
     """Makes layers of the matrices inside attention and recurrent layers wherever one of them is in `layers`."""
-    for parent in {name.rpartition(".")[0] for layer in layers for name in layer.users}:
+    unfuse_around(model, (name for layer in layers for name in layer.users))
+
+
+def unfuse_around(model: nn.Module, names: Iterable[str]) -> None:
+    """The same by the names of matrices."""
+    for parent in {name.rpartition(".")[0] for name in names}:
         fused = model.get_submodule(parent)
         if isinstance(fused, nn.MultiheadAttention):
             become(fused, Attention(fused))
@@ -120,8 +128,11 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
     network = unwrapped(model)
     layers, state = plan(network), _under_names_of(network, state_dict)
     for layer, part in product(layers, STORED):
-        stored = [state[key] for name in layer.users if (key := f"{name}.{part}") in state]
-        state |= {f"{name}.{part}": stored[0] for name in layer.users if stored}
+        users = [
+            name for name in layer.users if not {name, f"{name}_weight"} & state.keys()
+        ]  # else whole, inside a layer
+        stored = [state[key] for name in users if (key := f"{name}.{part}") in state]
+        state |= {f"{name}.{part}": stored[0] for name in users if stored}
     with exactly():
         _take_shapes(network, layers, state)
     network.load_state_dict(state)
@@ -135,16 +146,22 @@ def _take_shapes(network: nn.Module, layers: Report, state: Mapping[str, Tensor]
         for suffix in (".sigma", ".down.weight")
     )
     reshape(network, layers, ranks)
-    unfuse(network, [layer for layer in layers if layer.name in thin or f"{layer.name}.weight" in state])
+    unfuse_around(network, (name for layer in layers for name in layer.users if _stored_apart(name, state)))
     for layer in layers:
-        if layer.name in thin:
-            twin = None
-            for name in layer.users:
+        twin = None
+        for name in layer.users:
+            if name in thin:
                 dense = network.get_submodule(name)
                 weight = dense.get_parameter("weight")
-                up, _, vt = empty_factors(weight, layer.shape, thin[layer.name])
+                up, _, vt = empty_factors(weight, layer.shape, thin[name])
                 twin = thin_layer(dense, vt.to(weight.dtype), up.to(weight.dtype), twin)
                 become(dense, twin)
+
+
+def _stored_apart(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a matrix inside an attention or a recurrent layer is stored as a layer of its own."""
+    inside = f"{name.rpartition('.')[0]}.in_proj".removeprefix(".") if name.endswith("out_proj") else name
+    return any(f"{inside}.{part}" in state for part in STORED)
 
 
 def _under_names_of(network: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

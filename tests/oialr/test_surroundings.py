@@ -177,6 +177,50 @@ def test_an_attention_layer_keeps_what_a_user_added():
     assert (model[0].tag, model[0].embed_dim) == ("first", 8) and "0.gain" in model.state_dict()
 
 
+class Ties(nn.Module):
+    """Matrices shared between layers of all kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.middle, self.head = nn.Linear(8, 8), nn.Linear(8, 24, bias=False)
+        self.gru = nn.GRU(8, 8, 2, batch_first=True)
+        self.b.in_proj_weight = self.a.in_proj_weight
+        self.middle.weight, self.head.weight = self.a.out_proj.weight, self.gru.weight_ih_l0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for attention in (self.a, self.b):
+            x = x + attention(x, x, x)[0]
+        return self.head(self.gru(self.middle(x))[0])
+
+
+@pytest.mark.parametrize("rank", [8, 2])
+def test_matrices_shared_between_kinds_of_layers(rank):
+    model, x = Ties().double(), torch.randn(2, 4, 8, dtype=torch.float64)
+    expected = model(x)
+    torch.testing.assert_close(load_low_rank(Ties().double(), model.state_dict())(x), expected)
+    oialr = OIALR(model, delay=1, frequency=1, cutoff=1e-6, step_fraction=1.0)
+    with pytest.warns(UserWarning, match="no optimizer"):
+        oialr.step()
+        torch.testing.assert_close(model(x), expected)
+        drop_to(rank, *(layer for layer in model.modules() if isinstance(layer, LowRank)))
+        oialr.step()
+    expected = model(x)
+    for _ in range(2):
+        torch.testing.assert_close(model(x), expected)
+        torch.testing.assert_close(load_low_rank(Ties().double(), model.state_dict())(x), expected)
+        oialr.merge()
+
+
+def test_singular_values_beyond_half_precision_are_said():
+    model = nn.Sequential(nn.Linear(256, 256)).half()
+    nn.init.constant_(model[0].weight, 300.0)
+    with pytest.raises(FloatingPointError, match="layer '0': float16 cannot hold"):
+        OIALR(model, delay=0, frequency=1)
+    assert type(model[0]) is nn.Linear
+
+
 @pytest.mark.parametrize("hooked", [False, True])
 def test_torchs_encoder_takes_padding_as_before(hooked):
     torch.manual_seed(0)

@@ -187,7 +187,8 @@ def _storage(path: Path) -> BaseStorage:
         from sqlalchemy.exc import DBAPIError
 
         try:
-            return RDBStorage(f"sqlite:///{path}")
+            in_url = str(path).replace("%", "%25").replace("?", "%3F")
+            return RDBStorage(f"sqlite:///{in_url}")
         except DBAPIError as error:
             raise ValueError(str(error.orig)) from None
     if path.suffix in (".log", ".journal"):

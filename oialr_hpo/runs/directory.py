@@ -5,6 +5,7 @@ The append-only files `trials/rank-*.jsonl` are the only truth. Everything else 
 """
 
 import difflib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from oialr_hpo.runs.usage import Span, Usage
 
 UNKNOWN: dict[str, Any] = {"command": "unknown", "workers": 1, "python": "unknown", "packages": {}}
 """What an environment says at least."""
+TRIAL_FILE = re.compile(r"rank-[0-9]{1,9}\.jsonl")
+"""The name of one; copies that people and programs make beside it are none."""
 
 
 class RunDirectory:
@@ -227,7 +230,8 @@ class RunDirectory:
         return usage.usage(self._events())
 
     def _files(self) -> list[Path]:
-        return sorted((self.path / "trials").glob("rank-[0-9]*.jsonl"))
+        files = (self.path / "trials").glob("rank-*.jsonl")
+        return sorted(file for file in files if TRIAL_FILE.fullmatch(file.name))
 
     def _events(self) -> list[Events]:
         return [read(file) for file in self._files()]

@@ -67,7 +67,7 @@ class Lease:
             with open(self.path, "rb") as file:
                 if not _lock(file, fcntl.LOCK_SH):
                     return True
-                host = file.read().decode(errors="replace").strip()
+                host = file.read(1000).decode(errors="replace").strip()
                 silent = abs(time.time() - os.fstat(file.fileno()).st_mtime)
         except OSError:
             return False

@@ -88,6 +88,8 @@ def test_the_files_give_the_trials_again(tmp_path: Path, experiment: Experiment)
             judge(trial, experiment)
             log.end(trial)
         log.close()
+    for copy in ("rank-0000.bak.jsonl", "rank-0001 (1).jsonl", "rank-0000-conflict.jsonl"):
+        (tmp_path / "run" / "trials" / copy).write_bytes(log.path.read_bytes())
     assert RunDirectory.open(tmp_path / "run").trials() == written
 
 

@@ -92,7 +92,10 @@ class LowRank(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """U Sigma V^T in the dense weight's shape and precision, differentiable in Sigma; computed at every access."""
+        """U Sigma V^T in the dense weight's shape and precision, differentiable in Sigma.
+
+        Computed at every access: what is written into it is lost.
+        """
         if torch.is_autocast_enabled(self.u.device.type):
             with torch.autocast(self.u.device.type, enabled=False):
                 return self.rebuilt()

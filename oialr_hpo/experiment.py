@@ -145,6 +145,10 @@ class EarlyStopping(Settings):
     minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
 
 
+MOST_THREADS = 4096
+"""Of a training on a CPU."""
+
+
 class Evidence(BaseModel):
     """What `train` reads of where exported settings come from."""
 
@@ -153,7 +157,7 @@ class Evidence(BaseModel):
     score: float | None = None
     trial: int | None = None
     seed: int | None = None
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     untuned: dict[str, Any] = {}
 
 

@@ -126,6 +126,9 @@ class _Loader(yaml.SafeLoader):
         if node.tag not in PLAIN:
             tag = node.tag.replace(TAG, "!!")
             raise _refused(f"the tag {tag} is not known here; write plain values", node.start_mark)
+        if node.tag == TAG + "int" and re.match(r"[-+]?0[0-9_]", node.value):
+            problem = f"{node.value} may mean two numbers; leave out the zeros before it, or quote it if it is text"
+            raise _refused(problem, node.start_mark)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--retry runs trainings again that --out DIR holds: add --resume")
     if options.weights and len(options.seeds or [0]) > 1:
         parser.error("--weights keeps one network; give one seed")
+    if options.threads and options.threads > experiments.MOST_THREADS:
+        parser.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
     experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
     if options.weights:
         check_writable(options.weights)

@@ -52,6 +52,7 @@ def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pyt
         ("reproduce", ["table3", "--budget", "nan"], "argument --budget: nan is not a share above 0 and at most 1"),
         ("reproduce", ["table3", "--jobs", "0"], "argument --jobs: 0 is not a whole number above zero"),
         ("probe", ["vit_digits", "--share", "0"], "argument --share: 0 is not a share above 0 and at most 1"),
+        ("train", ["vit_digits", "--threads", "9" * 15], "--threads 999999999999999 is more than 4096"),
         ("train", ["vit_digits", "--threads", "0"], "argument --threads: 0 is not a whole number above zero"),
         ("train", ["vit_digits", "--resume"], "--resume goes on with what --out DIR holds; name it"),
         ("utilization.__main__", ["vit_digits", "--images", "0"], "argument --images: 0 is not a whole number above"),

@@ -51,6 +51,8 @@ def test_what_is_read(text: str, content: Any) -> None:
         ("a: {b: 1, 'b': 2}", "the key 'b' is given twice"),
         ("a: {<<: {x: 1}, <<: {y: 1}}", "the key '<<' is given twice"),
         ("0x1: a\n1: b", "f:2: the key 1 is given twice"),
+        ("a: 1\nepochs: 010", "f:2: 010 may mean two numbers; leave out the zeros before it"),
+        ("[0, -007]", "-007 may mean two numbers"),
         ("on: 1", "f:1: the key on is no text; quote it"),
         ("null: 1", "the key null is no text"),
         ("1.5: 1", "the key 1.5 is no text"),

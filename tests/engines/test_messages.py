@@ -73,7 +73,7 @@ def action():
 try:
     mpi.on_first_rank(action)
 except Exception as error:
-    print(type(error).__name__, error)
+    print(f"{type(error).__name__} {error}\\n", end="", flush=True)  # at once: what two ranks print may be mixed
 """
     done = mpirun(2, "-c", raising)
     assert done.stdout.splitlines() == ["Mistake Local: only here"] * 2, done.stderr

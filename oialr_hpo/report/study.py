@@ -184,11 +184,14 @@ def write(run: RunDirectory, path: Path) -> str:
 
 def _storage(path: Path) -> BaseStorage:
     if path.suffix in (".db", ".sqlite", ".sqlite3"):
+        from sqlalchemy.engine import URL, make_url
         from sqlalchemy.exc import DBAPIError
 
+        url = URL.create("sqlite", database=str(path)).render_as_string()
+        if make_url(url).database != str(path):
+            raise ValueError("this version of SQLAlchemy cannot name the path")
         try:
-            in_url = str(path).replace("%", "%25").replace("?", "%3F")
-            return RDBStorage(f"sqlite:///{in_url}")
+            return RDBStorage(url)
         except DBAPIError as error:
             raise ValueError(str(error.orig)) from None
     if path.suffix in (".log", ".journal"):

@@ -4,12 +4,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import quote
 
 import matplotlib.image
 import numpy as np
 import optuna
 import pytest
+from sqlalchemy.engine import URL
 
 from oialr_hpo import search
 from oialr_hpo.report import charts, page, pictures, study
@@ -145,11 +145,11 @@ def test_the_study_has_the_trials_of_the_search(full: RunDirectory) -> None:
 def test_optuna_reads_the_written_study_and_it_can_be_written_again(
     full: RunDirectory, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "a?b%20c" / name
+    path = tmp_path / "a b%20c" / name
     for _ in range(2):
         main([str(full.path), "--optuna", str(path)])
     assert f"optuna-dashboard '{path}'" in capsys.readouterr().out
-    url = f"sqlite:///{quote(str(path))}" if name.endswith("db") else optuna.storages.JournalStorage(
+    url = str(URL.create("sqlite", database=str(path))) if name.endswith("db") else optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(path))
     )  # fmt: skip
     (summary,) = optuna.get_all_study_summaries(url)

@@ -464,12 +464,7 @@ def recorded(content: Any, where: str) -> Experiment:
         ExperimentError: the record is damaged.
     """
     experiment = _of_known_keys(content, where)
-    for key, spec in experiment.search.items():
-        _known(experiment, key, f"{where}: search")
-        try:
-            parse_parameter(spec)
-        except SpaceError as error:
-            raise ExperimentError(f"{where}: search.{key}: {error}") from None
+    _check_lines(experiment, where)
     return experiment
 
 
@@ -528,13 +523,18 @@ def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:
         yield key, content
 
 
-def _check_search(experiment: Experiment, where: str) -> None:
+def _check_lines(experiment: Experiment, where: str) -> None:
+    """Every line of `search` is one, of a key that there is."""
     for key, spec in experiment.search.items():
         _known(experiment, key, f"{where}: search")
         try:
             parse_parameter(spec)
         except SpaceError as error:
             raise ExperimentError(f"{where}: search.{key}: {error}") from None
+
+
+def _check_search(experiment: Experiment, where: str) -> None:
+    _check_lines(experiment, where)
     meant: dict[tuple[str, str], Value] = {}
     for key, value in experiment.space.corners():
         try:

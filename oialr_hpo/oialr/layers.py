@@ -226,8 +226,9 @@ class LowRankConv(LowRank):
         return [0] * len(self.kernel_size) if self._pads_beforehand else [*map(int, self.padding)]
 
     def _convolve(self, x: Tensor) -> Tensor:
-        geometry = (self.stride, self._conv_padding, self.dilation)
-        if self.prefers_dense(x.shape[0] * math.prod(self._output_size(x.shape[2:]))):
+        padding = self._conv_padding
+        geometry = (self.stride, padding, self.dilation)
+        if self.prefers_dense(x.shape[0] * math.prod(self._output_size(x.shape[2:], padding))):
             weight = self.rebuilt()
             bias = None if self.bias is None else self.bias.to(weight.dtype)
             return convolution(x.to(weight.dtype), weight, bias, *geometry)
@@ -238,11 +239,11 @@ class LowRankConv(LowRank):
             return mix_channels(mix_channels(convolution(x, kernel, None, *geometry), sigma, None), u, bias)
         return conv_chain(x, u, sigma, kernel, bias, *geometry)
 
-    def _output_size(self, size: Sequence[int]) -> list[int]:
+    def _output_size(self, size: Sequence[int], padding: Sequence[int]) -> list[int]:
         return [
-            (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for length, padding, dilation, kernel, stride in zip(
-                size, self._conv_padding, self.dilation, self.kernel_size, self.stride, strict=True
+            (length + 2 * added - dilation * (kernel - 1) - 1) // stride + 1
+            for length, added, dilation, kernel, stride in zip(
+                size, padding, self.dilation, self.kernel_size, self.stride, strict=True
             )
         ]
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The whole test suite: style, types, tests; those of the MPI engine start mpirun -n 4 themselves.
+# The whole test suite: style, types, pages, tests; those of the MPI engine start mpirun -n 4 themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
 ruff check .
 mypy
+mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # a test worker per core
 python -m pytest -n auto --dist worksteal "$@"

@@ -21,12 +21,12 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.engines import launchers, preflight
 from oialr_hpo.engines.process import LAUNCHER_VARIABLES
+from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.mistake import Mistake
-from oialr_hpo.progress import table
+from oialr_hpo.runs.printing import table
 from oialr_hpo.search import PACKAGES
-from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError
 
 T = TypeVar("T")

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from oialr_hpo.experiment import Experiment, flatten
-from oialr_hpo.progress import clock
+from oialr_hpo.files import write_whole
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError, finite, write_whole
+from oialr_hpo.runs.files import RunDirectoryError, finite
+from oialr_hpo.runs.printing import clock
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import shown_metrics

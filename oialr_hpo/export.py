@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, path, positive
-from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError
+from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, strict_yaml
+from oialr_hpo.files import write_whole
 from oialr_hpo.mistake import escaped
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Trial
 

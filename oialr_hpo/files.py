@@ -1,7 +1,9 @@
-"""Files that the user names: there, readable, and writable before the work that fills them."""
+"""Files: what is read is there and readable; what is written can be before the work, and is whole or not at all."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oialr_hpo.mistake import Mistake, hint, reason
@@ -71,3 +73,35 @@ def check_writable(path: Path, *, directory: bool = False, remedy: str = "choose
         Path(tempfile.mkdtemp(prefix=".oialr_hpo-check-", dir=place)).rmdir()
     except OSError as error:
         raise Mistake(f"{path} cannot be written: {reason(error)}; {remedy}") from None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which then takes its place; where that fails, nothing is left of it."""
+    partial = _partial(path)
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())  # what a disk has no room for may only show here
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
+
+
+def discard(path: Path, partial_only: bool = False) -> None:
+    """Remove a file that is of no more use, and what a killed process left of writing it; what cannot be stays."""
+    for each in [_partial(path)] if partial_only else [path, _partial(path)]:
+        with suppress(OSError):
+            each.unlink()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")

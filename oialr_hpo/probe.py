@@ -27,14 +27,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo import strict_yaml
 from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
-from oialr_hpo.experiment import Experiment, ExperimentError
-from oialr_hpo.files import check_writable
+from oialr_hpo.experiment import Experiment, ExperimentError, strict_yaml
+from oialr_hpo.experiment.space import Choice, FloatRange
+from oialr_hpo.files import check_writable, write_whole
 from oialr_hpo.mistake import Mistake, escaped, reason
-from oialr_hpo.progress import clock, table
-from oialr_hpo.runs.files import write_whole
-from oialr_hpo.space import Choice, FloatRange
+from oialr_hpo.runs.printing import clock, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,10 +198,10 @@ def observe(
     import torch
 
     from oialr_hpo.engines.worker import threads_per_worker
-    from oialr_hpo.objective import build_task
     from oialr_hpo.oialr import plan
     from oialr_hpo.training import devices
     from oialr_hpo.training.loop import Diverged, train
+    from oialr_hpo.training.objective import build_task
     from oialr_hpo.utilization import Accuracy, analyse
     from oialr_hpo.utilization.__main__ import IMAGES
 

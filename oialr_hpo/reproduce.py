@@ -16,13 +16,13 @@ from oialr_hpo import search
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
 from oialr_hpo.comparison import METHODS, Comparison, Measured, published, tables, write
 from oialr_hpo.engines import launchers, preflight
-from oialr_hpo.engines.worker import threads_per_worker
+from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
 from oialr_hpo.files import check_writable
-from oialr_hpo.objective import evaluate
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
+from oialr_hpo.training.objective import evaluate
 
 T = TypeVar("T")
 SEEDS = (1000, 1001, 1002)
@@ -193,7 +193,7 @@ class Runner:
         (path,) = _on_first_rank(lambda: export(finished, 1, self.out / name / "best"))
         return finished, experiments.load(str(path))
 
-    def _run(self, name: str, experiment: Experiment, objective: str = "oialr_hpo.objective:evaluate") -> RunDirectory:
+    def _run(self, name: str, experiment: Experiment, objective: str = OBJECTIVE) -> RunDirectory:
         path = self.out / name
         if _on_first_rank(lambda: _complete(path, experiment)):
             return RunDirectory.open(path)

@@ -25,17 +25,16 @@ from oialr_hpo.engines import launchers, preflight, samplers
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import Search, threads_per_worker
+from oialr_hpo.engines.staging import stage
+from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
 from oialr_hpo.experiment import Experiment, SamplerName
 from oialr_hpo.mistake import Mistake
-from oialr_hpo.progress import say
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.trial import State
-from oialr_hpo.staging import stage
+from oialr_hpo.runs.warm_start import with_starts
 from oialr_hpo.status import summary
-from oialr_hpo.warm_start import with_starts
 
-OBJECTIVE = "oialr_hpo.objective:evaluate"
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 
 
@@ -112,8 +111,9 @@ def run(
             script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
-        objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
-            A new search that has this one rehearses a step first, see `oialr_hpo.engines.preflight`.
+        objective: `package.module:function` that yields the records of a trial, see
+            `oialr_hpo.training.objective.evaluate`. A new search that has this one rehearses a step first, see
+            `oialr_hpo.engines.preflight`.
         stop: knows afterwards whether a signal ended the search.
 
     Returns:

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from oialr_hpo.commands import Parser, command, path
+from oialr_hpo.engines.progress import durations, time_left
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.progress import clock, describe, durations, table, time_left
+from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.directory import UNKNOWN, RunDirectory
 from oialr_hpo.runs.files import finite
+from oialr_hpo.runs.printing import clock, describe, table
 from oialr_hpo.runs.ranking import Standing, best, front, standings
 from oialr_hpo.runs.trial import RETRIED, Role, State, Trial
-from oialr_hpo.space import as_text
 
 # What the training loop notes beside the metrics.
 NOTES = ("epoch", "step", "lr", "train_loss", "data_wait", "device", "ranks", "seconds", "setup_seconds")

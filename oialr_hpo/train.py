@@ -15,24 +15,23 @@ from typing import Any
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, written
 from oialr_hpo.engines.signals import StopRequest
+from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import FAILURES, threads_per_worker
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.faults import Fault, explain
-from oialr_hpo.files import check_writable
+from oialr_hpo.files import check_writable, discard
 from oialr_hpo.mistake import Mistake
-from oialr_hpo.objective import evaluate
-from oialr_hpo.progress import figure, say, table
-from oialr_hpo.record import RecordError
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import discard
 from oialr_hpo.runs.log import TrialLog
+from oialr_hpo.runs.printing import figure, say, table
+from oialr_hpo.runs.record import RecordError
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.search import environment
-from oialr_hpo.staging import stage
 from oialr_hpo.status import MEANING, NOTES
 from oialr_hpo.tasks import Split
+from oialr_hpo.training.faults import Fault, explain
+from oialr_hpo.training.objective import evaluate
 
 PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
 

@@ -1,4 +1,4 @@
-"""Tasks of a user, each with another mistake, for `tests.test_rehearsal`."""
+"""Tasks of a user, each with another mistake, for `tests.training.test_rehearsal`."""
 
 import os
 import signal

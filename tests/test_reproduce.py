@@ -9,10 +9,10 @@ import pytest
 from oialr_hpo import reproduce, search
 from oialr_hpo.comparison import METHODS, Comparison, Measured, published, write
 from oialr_hpo.experiment import ExperimentError, load
-from oialr_hpo.objective import evaluate
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State
+from oialr_hpo.training.objective import evaluate
 
 SMALL = ["training.epochs=2", "model.arguments.depth=1", "data.train_images=160", "oialr.delay=2", "oialr.frequency=1"]
 SEEDS = [1000, 1001, 1002]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo import search
-from oialr_hpo.progress import time_left
+from oialr_hpo.engines.progress import time_left
 from oialr_hpo.runs.trial import State
 
 

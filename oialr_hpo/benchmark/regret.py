@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from oialr_hpo.engines import samplers
 from oialr_hpo.experiment import Sampler
-from oialr_hpo.space import Choice, Space
+from oialr_hpo.experiment.space import Choice, Space
 
 CHECKPOINTS = (50, 100, 200)
 TINY = 1e-12  # a regret of zero beside one of zero is a tie

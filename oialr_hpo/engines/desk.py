@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
+from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.progress import Progress
+from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import Value, as_text
 
 HOPELESS = 8
 """So many first trials that all fail for one reason end a search: the reason is not in their settings. So do as many in

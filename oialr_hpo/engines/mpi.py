@@ -15,8 +15,8 @@ from typing import NoReturn, TypeVar
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.launchers import LaunchError
-from oialr_hpo.faults import explain
 from oialr_hpo.mistake import Mistake
+from oialr_hpo.training.faults import explain
 
 launchers.forget_strays()
 

@@ -8,8 +8,8 @@ from oialr_hpo.engines.early_stopping import Point
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
+from oialr_hpo.experiment.space import Value
 from oialr_hpo.runs.trial import Role, Trial
-from oialr_hpo.space import Value
 
 POLL_SECONDS = 0.5  # between looks at signals and timeouts; a worker with news is heard at once
 

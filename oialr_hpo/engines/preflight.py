@@ -8,8 +8,8 @@ from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import Experiment, ExperimentError
-from oialr_hpo.faults import Outcome
 from oialr_hpo.tasks import Split
+from oialr_hpo.training.faults import Outcome
 
 REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
 IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0

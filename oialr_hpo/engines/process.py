@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oialr_hpo import faults
 from oialr_hpo.engines.channel import Gone, pair
 from oialr_hpo.engines.child import Job, Output, Verdict
-from oialr_hpo.faults import Fault, Outcome
 from oialr_hpo.mistake import reason
+from oialr_hpo.training import faults
+from oialr_hpo.training.faults import Fault, Outcome
 
 # What an MPI launcher leaves in the environment; a child that inherits it could take itself for a rank.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "MPIR_", "HYDRA_", "HYDI_")

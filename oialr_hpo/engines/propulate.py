@@ -27,8 +27,8 @@ from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.space import Space
 from oialr_hpo.runs.trial import Role, Trial
-from oialr_hpo.space import Space
 
 
 def _load_on_first_use(name: str) -> None:

@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.progress import say
-from oialr_hpo.space import Choice, FloatRange, Parameter, Space, SpaceError, Value
+from oialr_hpo.experiment.space import Choice, FloatRange, Parameter, Space, SpaceError, Value
+from oialr_hpo.runs.printing import say
 
 Array = NDArray[np.float64]
 LISTED = 20_000

@@ -14,7 +14,7 @@ from mpi4py import MPI
 from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.faults import Outcome
+from oialr_hpo.training.faults import Outcome
 from oialr_hpo.training.replica import Replica
 
 JOB, VERDICT, END, QUIT, FAILED, READY, STOP = range(1, 8)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oialr_hpo.experiment import Experiment, Sampler, SamplerName
+from oialr_hpo.experiment.space import Choice, FloatRange, Parameter, Space, Value
 from oialr_hpo.runs.trial import Trial
-from oialr_hpo.space import Choice, FloatRange, Parameter, Space, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,17 +15,20 @@ from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, curve, due
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
-from oialr_hpo.faults import Outcome
+from oialr_hpo.experiment.space import Value
+from oialr_hpo.files import discard
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import discard
 from oialr_hpo.runs.scoring import judge, rate
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import Value
+from oialr_hpo.training.faults import Outcome
 
 if TYPE_CHECKING:
     from oialr_hpo.engines.replicas import Followers
 
+
+OBJECTIVE = "oialr_hpo.training.objective:evaluate"
+"""What a trial does, unless a search has an objective of its own."""
 
 FAILURES = {
     Outcome.FAILED: State.FAILED,
@@ -43,7 +46,7 @@ class Search:
     run: RunDirectory
     data_dir: Path | None = None
     deadline: Deadline | None = None  # no trial starts later
-    objective: str = "oialr_hpo.objective:evaluate"
+    objective: str = OBJECTIVE
     ranks_per_trial: int = 1
     retry: frozenset[State] = frozenset()
 

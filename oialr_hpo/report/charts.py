@@ -15,10 +15,10 @@ from optuna import visualization
 from plotly.subplots import make_subplots
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.progress import clock
 from oialr_hpo.report import study
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.events import number
+from oialr_hpo.runs.printing import clock
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.runs.usage import Span

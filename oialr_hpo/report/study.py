@@ -16,12 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from oialr_hpo.engines.samplers import distribution
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.score import Direction
+from oialr_hpo.experiment.space import Choice, Parameter, Value
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.runs.trial import State, Trial
-from oialr_hpo.score import Direction
-from oialr_hpo.space import Choice, Parameter, Value
 
 STATES = {
     State.RUNNING: TrialState.RUNNING,

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from oialr_hpo import figures
+from oialr_hpo.files import write_whole
 from oialr_hpo.report import charts, page, pictures
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.files import RunDirectoryError
 
 
 def write(run: RunDirectory, out: Path | None = None) -> list[Path]:

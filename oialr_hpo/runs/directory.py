@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, completed, flatten, recorded
-from oialr_hpo.files import check_writable
+from oialr_hpo.files import check_writable, write_whole
 from oialr_hpo.mistake import Mistake, escaped, one_line
 from oialr_hpo.runs import history, usage
 from oialr_hpo.runs.events import Events, read
-from oialr_hpo.runs.files import RunDirectoryError, write_whole
+from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.fit import complete, misfit
 from oialr_hpo.runs.lease import Lease, Taken
 from oialr_hpo.runs.log import TrialLog
@@ -47,7 +47,9 @@ class RunDirectory:
             RunDirectoryError: it holds a search and `resume` is false, its trials are not the experiment's, another
                 search is running there, or it cannot be written.
         """
-        from oialr_hpo import strict_yaml  # here: of all ranks of a search only the first one writes these files
+        from oialr_hpo.experiment import (
+            strict_yaml,  # here: of all ranks of a search only the first one writes these files
+        )
 
         run = cls(path)
         run.check_free(resume)
@@ -237,6 +239,6 @@ class RunDirectory:
         return [read(file) for file in self._files()]
 
     def _yaml(self, name: str) -> Any:
-        from oialr_hpo import strict_yaml
+        from oialr_hpo.experiment import strict_yaml
 
         return strict_yaml.read(self.path / name)

@@ -1,9 +1,7 @@
-"""Files of a run directory: whole or not at all, and one line where they cannot be written."""
+"""Files of a run directory: what a crash left of them, and one line where they cannot be written."""
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +10,6 @@ from oialr_hpo.mistake import Mistake
 
 class RunDirectoryError(Mistake):
     """The run directory cannot be used; the message says why and what to do."""
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which then takes its place; where that fails, nothing is left of it."""
-    partial = _partial(path)
-    try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())  # what a disk has no room for may only show here
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
-
-
-def discard(path: Path, partial_only: bool = False) -> None:
-    """Remove a file that is of no more use, and what a killed process left of writing it; what cannot be stays."""
-    for each in [_partial(path)] if partial_only else [path, _partial(path)]:
-        with suppress(OSError):
-            each.unlink()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
 
 
 def torn(path: Path) -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.space import SpaceError, Value
 from oialr_hpo.runs.trial import Role, Trial
-from oialr_hpo.space import SpaceError, Value
 
 
 def complete(trials: Iterable[Trial], experiment: Experiment) -> None:

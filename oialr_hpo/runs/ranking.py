@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import as_text
 
 
 @dataclass(frozen=True)

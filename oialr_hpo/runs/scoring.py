@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.record import key
+from oialr_hpo.experiment.score import Bound, Score
+from oialr_hpo.runs.record import key
 from oialr_hpo.runs.trial import State, Trial
-from oialr_hpo.score import Bound, Score
 
 
 def scores(record: Mapping[str, Any], settings: Score) -> list[float]:

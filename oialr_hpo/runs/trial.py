@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from oialr_hpo.space import Value
+from oialr_hpo.experiment.space import Value
 
 
 class State(str, Enum):

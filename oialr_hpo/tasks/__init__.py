@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from oialr_hpo.mistake import Mistake, described, hint
+from oialr_hpo.section import Section
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +23,6 @@ Split = Literal["validation", "test"]
 
 class DataError(Mistake):
     """Data is missing or damaged; the message is one line that says where and what to do."""
-
-
-class Section(BaseModel):
-    """A section of an experiment file; this one has no settings."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class TaskSettings(Section):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from oialr_hpo.faults import Fault, warn, written
 from oialr_hpo.mistake import reason
 from oialr_hpo.oialr import OIALR
+from oialr_hpo.training.faults import Fault, warn, written
 
 CHECKPOINT_SECONDS = 300.0
 """So much training a crash may cost."""

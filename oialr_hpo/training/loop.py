@@ -13,7 +13,7 @@ from torch import nn
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
-from oialr_hpo.record import metrics
+from oialr_hpo.runs.record import metrics
 from oialr_hpo.runs.scoring import goals
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices

@@ -8,7 +8,7 @@ from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_grou
 from torch import nn
 
 from oialr_hpo.experiment import Training
-from oialr_hpo.training.optimizer_names import FUSED
+from oialr_hpo.experiment.optimizer_names import FUSED
 
 
 def make_optimizer(model: nn.Module, settings: Training, lr: float) -> torch.optim.Optimizer:

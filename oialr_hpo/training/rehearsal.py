@@ -13,11 +13,11 @@ from torch import nn
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.mistake import Mistake, described, hint
-from oialr_hpo.objective import build_task
-from oialr_hpo.record import RecordError, key
+from oialr_hpo.runs.record import RecordError, key
 from oialr_hpo.tasks import Split, Task, load_task
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import Diverged, train
+from oialr_hpo.training.objective import build_task
 
 PATIENCE = 10.0
 """Seconds: a rehearsal that has not ended by then ends, without having found anything."""
@@ -38,7 +38,7 @@ def rehearse(
 ) -> Iterator[dict[str, float]]:
     """Make one step of an experiment's training and one evaluation, on a batch each where the task can do that.
 
-    Its arguments are those of an objective, see `oialr_hpo.objective.evaluate`.
+    Its arguments are those of an objective, see `oialr_hpo.training.objective.evaluate`.
 
     Yields:
         an empty record once all is imported; then the numbers of the step and the evaluation, if these took no longer

@@ -10,8 +10,8 @@ from safetensors.torch import save_model
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.faults import written
 from oialr_hpo.runs.scoring import scores
+from oialr_hpo.training.faults import written
 
 PACKAGES = ("oialr_hpo", "torch", "timm", "safetensors")
 

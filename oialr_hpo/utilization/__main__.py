@@ -18,11 +18,11 @@ from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.files import check_file, check_writable
 from oialr_hpo.mistake import Mistake, reason
-from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import load_low_rank
-from oialr_hpo.progress import table
+from oialr_hpo.runs.printing import table
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
+from oialr_hpo.training.objective import build_task
 from oialr_hpo.training.rehearsal import rehearse
 from oialr_hpo.utilization.accuracy import Accuracy
 from oialr_hpo.utilization.factorise import compact, densify, factorise, flops, parameters

@@ -18,11 +18,11 @@ import torch
 from oialr_hpo import search, train
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import Experiment, load
-from oialr_hpo.faults import Fault, Outcome, death, explain
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from oialr_hpo.status import status, summary
 from oialr_hpo.training.checkpoint import Checkpoint
+from oialr_hpo.training.faults import Fault, Outcome, death, explain
 from oialr_hpo.training.weights import save_weights
 from tests.blobs import EXPERIMENT, Slow
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi

@@ -16,7 +16,7 @@ from oialr_hpo.runs.trial import State
 from oialr_hpo.training import rehearsal
 from oialr_hpo.utilization import __main__ as utilization
 from tests.engines.test_propulate import MPIRUN, needs_mpi
-from tests.test_rehearsal import own
+from tests.training.test_rehearsal import own
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]

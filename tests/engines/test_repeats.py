@@ -12,10 +12,10 @@ from oialr_hpo import search
 from oialr_hpo.engines import samplers
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Sampler
+from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, standings
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import Choice, FloatRange, IntRange, Space
 from oialr_hpo.status import status, summary
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
 from tests.engines.test_samplers import ALL

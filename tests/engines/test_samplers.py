@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oialr_hpo.engines import samplers
 from oialr_hpo.experiment import Sampler
-from oialr_hpo.space import Choice, FloatRange, IntRange, Space
+from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space
 
 SPACE = Space(
     {

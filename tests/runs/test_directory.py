@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from oialr_hpo.experiment import Bound, Experiment, Score, load
+from oialr_hpo.experiment import Experiment, load
+from oialr_hpo.experiment.score import Bound, Score
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best

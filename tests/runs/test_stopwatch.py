@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oialr_hpo import search, status
+from oialr_hpo.engines.progress import durations
 from oialr_hpo.experiment import load
-from oialr_hpo.objective import evaluate
-from oialr_hpo.progress import durations, figure
 from oialr_hpo.runs import stopwatch
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.printing import figure
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, Trial
+from oialr_hpo.training.objective import evaluate
 
 TIMES = st.floats(0, 1000)
 

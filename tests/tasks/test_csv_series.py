@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
+from oialr_hpo.engines.staging import stage
 from oialr_hpo.experiment import Experiment, ExperimentError, find_data, load, prepare_data
-from oialr_hpo.objective import build_task, evaluate
 from oialr_hpo.runs.directory import RunDirectory, RunDirectoryError
-from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError
 from oialr_hpo.tasks.csv_series import load_csv
 from oialr_hpo.tasks.series import time_features
 from oialr_hpo.tasks.windows import Windows
+from oialr_hpo.training.objective import build_task, evaluate
 
 SHARES = (0.1, 0.2)
 CPU = torch.device("cpu")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from oialr_hpo.experiment import load
-from oialr_hpo.objective import evaluate
 from oialr_hpo.tasks import DataError
 from oialr_hpo.tasks.ett import load_series, parse_ett
 from oialr_hpo.tasks.forecasting import Forecasting
 from oialr_hpo.tasks.series import Series, time_features
 from oialr_hpo.tasks.windows import Windows
+from oialr_hpo.training.objective import evaluate
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from oialr_hpo.engines.staging import stage
 from oialr_hpo.experiment import load, prepare_data
-from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError
 from oialr_hpo.tasks.image_files import check_readable, find_tree, read_rgb
 from oialr_hpo.tasks.image_folder import ImageFolder

@@ -7,10 +7,10 @@ from typing import Any
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.experiment.space import SpaceError
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
-from oialr_hpo.space import SpaceError
 
 
 def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oialr_hpo.experiment import ExperimentError, load
+from oialr_hpo.experiment.strict_yaml import dump, read
+from oialr_hpo.experiment.strict_yaml import load as parse
 from oialr_hpo.mistake import Mistake
-from oialr_hpo.strict_yaml import dump, read
-from oialr_hpo.strict_yaml import load as parse
 
 BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]\n" for n in range(12))
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from oialr_hpo import search
 from oialr_hpo.engines import samplers
 from oialr_hpo.experiment import Experiment, ExperimentError, Sampler, load, shipped
+from oialr_hpo.experiment.space import Choice, Space, as_text, parse_parameter
 from oialr_hpo.export import export
 from oialr_hpo.report.study import derive
 from oialr_hpo.runs.trial import Role
-from oialr_hpo.space import Choice, Space, as_text, parse_parameter
 from oialr_hpo.status import untuned
 
 BOWL = "tests.objectives:bowl"
@@ -201,7 +201,7 @@ arguments = st.dictionaries(
 def test_any_arguments_are_written_and_read_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, more: dict[str, Any]
 ) -> None:
-    from oialr_hpo import strict_yaml
+    from oialr_hpo.experiment import strict_yaml
 
     experiment = load("vit_digits").fixed()
     experiment = experiment.with_settings({"model.arguments": experiment.model["arguments"] | more})

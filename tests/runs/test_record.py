@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oialr_hpo.record import RESERVED, RecordError, key, metrics, plain
+from oialr_hpo.runs.record import RESERVED, RecordError, key, metrics, plain
 
 
 @pytest.mark.parametrize(

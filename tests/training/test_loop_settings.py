@@ -11,11 +11,11 @@ import torch
 import torch.multiprocessing as mp
 
 from oialr_hpo.experiment import ExperimentError, load
-from oialr_hpo.objective import build_task, evaluate
+from oialr_hpo.experiment.optimizer_names import optimizer_names
 from oialr_hpo.oialr import OIALR, load_low_rank
 from oialr_hpo.training.loop import Diverged
+from oialr_hpo.training.objective import build_task, evaluate
 from oialr_hpo.training.optimizer import make_optimizer
-from oialr_hpo.training.optimizer_names import optimizer_names
 from oialr_hpo.training.replica import Replica
 from oialr_hpo.training.schedule import make_schedule
 from tests.tiny_task import tiny

@@ -1,26 +1,14 @@
 """What a running search prints: one line per finished trial, the same in a terminal and in a log file."""
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
 
 from oialr_hpo.engines.deadline import Deadline
+from oialr_hpo.experiment.space import as_text
+from oialr_hpo.runs.printing import clock, describe, say, scores
 from oialr_hpo.runs.ranking import Standing, front
-from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.space import as_text
-
-
-def say(text: str, stream: Literal["stdout", "stderr"] = "stdout") -> None:
-    """Print at once. Where that cannot be written (its disk is full, its terminal gone), the training goes on mute."""
-    try:
-        print(text, file=getattr(sys, stream), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError:
-        setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process)
+from oialr_hpo.runs.trial import Trial
 
 
 class Progress:
@@ -65,7 +53,7 @@ def _best(leaders: Sequence[Standing]) -> str:
     if len(leaders[0].goals) > 1:
         return f"{len(leaders)} on the Pareto front"
     numbers = ", ".join(f"#{trial.number}" for trial in leaders[0].trials)
-    return f"best {_scores(leaders[0])} ({numbers})"
+    return f"best {scores(leaders[0])} ({numbers})"
 
 
 def durations(trials: Sequence[Trial]) -> list[float]:
@@ -86,54 +74,3 @@ def time_left(durations: Sequence[float], total: int, workers: int, deadline: fl
     busy = min(workers, remaining)
     left = fmean(durations) * (remaining - busy / 2) / busy
     return left if deadline is None else min(left, max(0.0, deadline - time.time()))
-
-
-def describe(trial: Trial) -> str:
-    """One trial in a few words."""
-    name = f"#{trial.number} {trial.role.value if trial.role is not Role.PROPOSAL else ''}".strip()
-    if trial.state is State.PRUNED and trial.epochs:
-        epoch = trial.epochs[-1]["epoch"]
-        return f"{name} stopped early at epoch {epoch}, score {_scores(trial)} ({clock(trial.seconds)})"
-    if trial.state is not State.COMPLETE:
-        reason = f": {trial.reason}" if trial.reason else ""
-        return f"{name} {trial.state.value.replace('_', ' ')}{reason} after {clock(trial.elapsed)}"
-    infeasible = "" if trial.violation == 0 else ", breaks the constraints"
-    share = f"trainable {trial.metrics['trainable_percent']:.1f} %, " if "trainable_percent" in trial.metrics else ""
-    return f"{name} score {_scores(trial)} ({share}{clock(trial.seconds)}{infeasible})"
-
-
-def _scores(trial: Trial | Standing) -> str:
-    return " / ".join(f"{score:.4f}" if abs(score) < 1e4 else figure(score) for score in trial.scores)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 7.2 s, 3:05 or 2:03:05."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """An aligned table; numbers to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    right = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(header))]
-
-    def line(values: Sequence[str]) -> str:
-        columns = zip(values, widths, right, strict=True)
-        return "  ".join(text.rjust(width) if number else text.ljust(width) for text, width, number in columns).rstrip()
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, cells)])
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else figure(value)
-
-
-def figure(value: Any) -> str:
-    """A number in four digits, or all of those before the point; anything else as it is."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

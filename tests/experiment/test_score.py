@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from oialr_hpo import search, status
 from oialr_hpo.engines.early_stopping import Rungs, curve
 from oialr_hpo.experiment import Experiment, ExperimentError, load
+from oialr_hpo.experiment.score import Goal, Score
 from oialr_hpo.export import export
-from oialr_hpo.objective import evaluate
 from oialr_hpo.report import charts, page, study
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.trial import Role, State, Trial
-from oialr_hpo.score import Goal, Score
-from oialr_hpo.warm_start import with_starts
+from oialr_hpo.runs.warm_start import with_starts
+from oialr_hpo.training.objective import evaluate
 
 VALUES = st.floats(-50, 50).map(lambda value: round(value, 1))
 CURVES = st.lists(st.lists(st.tuples(VALUES, VALUES), min_size=3, max_size=3), min_size=1, max_size=12)

@@ -12,7 +12,7 @@ from oialr_hpo.export import export
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import Role
-from oialr_hpo.warm_start import with_starts
+from oialr_hpo.runs.warm_start import with_starts
 
 BOWL = "tests.objectives:bowl"
 

@@ -13,8 +13,8 @@ from enum import Enum
 from pathlib import Path
 
 from oialr_hpo import mistake
+from oialr_hpo.files import whole
 from oialr_hpo.mistake import Mistake, one_line
-from oialr_hpo.runs.files import whole
 
 
 class Outcome(Enum):
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> tuple[Outcome, str]:
     except BaseException:
         said = ""
     name = type(error).__name__
-    ours = str(type(error).__module__).partition(".")[0] == __package__
+    ours = str(type(error).__module__).partition(".")[0] == __name__.partition(".")[0]
     reason = said if said and ours else f"{name}: {said}" if said else name
     try:
         return _outcome(error, reason), one_line(reason)

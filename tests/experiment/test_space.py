@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oialr_hpo.space import Choice, FloatRange, IntRange, Space, SpaceError, parse_parameter
+from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space, SpaceError, parse_parameter
 
 genes = st.floats(0, 1)
 floats = st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)).filter(lambda p: p[0] * 1.001 < p[1])

@@ -16,13 +16,13 @@ from timm.scheduler import create_scheduler_v2
 from oialr_hpo import search, train
 from oialr_hpo.experiment import Experiment, Schedule, load
 from oialr_hpo.export import export
-from oialr_hpo.objective import evaluate
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State
 from oialr_hpo.tasks.image_classification import build_network
 from oialr_hpo.training.loop import Diverged
+from oialr_hpo.training.objective import evaluate
 from oialr_hpo.training.schedule import rates, steps
 
 DROPOUT = {

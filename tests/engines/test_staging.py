@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from oialr_hpo.engines.staging import stage
 from oialr_hpo.experiment import Experiment, find_data, load
-from oialr_hpo.staging import stage
 from oialr_hpo.tasks import DataError, TaskSettings
 
 STAGE = """
 import sys
 from pathlib import Path
-from oialr_hpo import staging
+from oialr_hpo.engines import staging
 from oialr_hpo.experiment import load
 copied, copy = [], staging.shutil.copy2
 staging.shutil.copy2 = lambda source, target: (copied.append(source.name), copy(source, target))

@@ -8,7 +8,7 @@ import yaml
 from oialr_hpo import comparison, reproduce, search
 from oialr_hpo.experiment import Experiment, ExperimentError, load
 from oialr_hpo.export import export
-from oialr_hpo.objective import evaluate
+from oialr_hpo.training.objective import evaluate
 
 TINY = (
     *("training.epochs=2", "data.train_images=128", "model.arguments.depth=2", "oialr.delay=0.5"),

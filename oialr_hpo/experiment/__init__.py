@@ -1,0 +1,41 @@
+"""An experiment file: YAML <-> typed, checked settings, with one clear line per mistake."""
+
+from oialr_hpo.experiment.data import find_data, prepare_data
+from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
+from oialr_hpo.experiment.reading import completed, find, load, parse_yaml, read, recorded, shipped
+from oialr_hpo.experiment.settings import (
+    MOST_THREADS,
+    EarlyStopping,
+    Islands,
+    OIALRSettings,
+    Sampler,
+    SamplerName,
+    Schedule,
+    Training,
+    seconds,
+)
+
+__all__ = [
+    "MOST_THREADS",
+    "OF_THE_SEARCH",
+    "EarlyStopping",
+    "Experiment",
+    "ExperimentError",
+    "Islands",
+    "OIALRSettings",
+    "Sampler",
+    "SamplerName",
+    "Schedule",
+    "Training",
+    "completed",
+    "find",
+    "find_data",
+    "flatten",
+    "load",
+    "parse_yaml",
+    "prepare_data",
+    "read",
+    "recorded",
+    "seconds",
+    "shipped",
+]

@@ -1,0 +1,94 @@
+"""What a file searches, held against its settings: lines of `search`, starts, goals and samplers that fit together."""
+
+import math
+import shlex
+from contextlib import suppress
+
+from oialr_hpo import tasks
+from oialr_hpo.experiment import score as scores
+from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
+from oialr_hpo.experiment.settings import MANY_GOALS, seconds
+from oialr_hpo.experiment.space import SpaceError, Value, as_text, parse_parameter
+from oialr_hpo.mistake import hint
+
+
+def check_lines(experiment: Experiment, where: str) -> None:
+    """Every line of `search` is one, of a key that there is."""
+    for key, spec in experiment.search.items():
+        check_known(experiment, key, f"{where}: search")
+        try:
+            parse_parameter(spec)
+        except SpaceError as error:
+            raise ExperimentError(f"{where}: search.{key}: {error}") from None
+
+
+def check_search(experiment: Experiment, where: str) -> None:
+    check_lines(experiment, where)
+    meant: dict[tuple[str, str], Value] = {}
+    for key, value in experiment.space.corners():
+        try:
+            as_set = as_text(experiment.with_settings({key: value}).value(key))
+        except ExperimentError as error:
+            raise ExperimentError(f"{where}: search.{key}: {str(error).removeprefix('settings: ')}") from None
+        if (key, as_set) in meant:
+            same = f"{meant[key, as_set]} and {value}"
+            raise ExperimentError(f"{where}: search.{key}: {same} are the same for this setting; keep one")
+        meant[key, as_set] = value
+    for number, start in enumerate(experiment.start_from):
+        for key in start:
+            check_known(experiment, key, f"{where}: start_from[{number}]")
+            if key not in experiment.search:
+                raise ExperimentError(
+                    f"{where}: start_from[{number}].{key}: not searched; add it to search or remove it"
+                )
+    for number, start in enumerate(experiment.start_from):
+        try:
+            experiment.space.encode(experiment.start(start))
+        except SpaceError as error:
+            raise ExperimentError(f"{where}: start_from[{number}]: {error}; {_without_start(experiment)}") from None
+    for key in experiment.reference:
+        check_known(experiment, key, f"{where}: reference")
+    try:
+        experiment.with_settings(experiment.reference)
+    except ExperimentError as error:
+        raise ExperimentError(f"{where}: reference: {str(error).removeprefix('settings: ')}") from None
+    for key in ("time_limit", "trial_timeout"):
+        try:
+            seconds(getattr(experiment, key) or "1s")
+        except ValueError as error:
+            raise ExperimentError(f"{where}: {key}: {error}") from None
+    task = tasks.load_settings(experiment.task)
+    if wrong := scores.misdirected(experiment.score, task.smaller_is_better, task.larger_is_better):
+        raise ExperimentError(f"{where}: {wrong}")
+    goals = len(experiment.score.goals)
+    if goals > 1 and experiment.score.trainable_weight:
+        raise ExperimentError(
+            f"{where}: score.trainable_weight: with {goals} goals leave it out; "
+            "minimize trainable_percent as one of them"
+        )
+    if goals > 1 and experiment.sampler.name not in (None, *MANY_GOALS):
+        raise ExperimentError(
+            f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score names {goals}; "
+            f"choose one of {', '.join(MANY_GOALS)}"
+        )
+
+
+def _without_start(experiment: Experiment) -> str:
+    """How to go on without the starts that lie outside of the search space."""
+    from oialr_hpo.experiment import strict_yaml
+
+    fitting = []
+    for start, settings in zip(experiment.start_from, experiment.starts(), strict=True):
+        with suppress(SpaceError):
+            experiment.space.encode(settings)
+            fitting.append(start)
+    change = shlex.quote(f"start_from={strict_yaml.dump(fitting, default_flow_style=True, width=math.inf).strip()}")
+    how = f": --set {change}" if len(change) <= 120 else f" of start_from, {len(fitting)} of them fit"
+    return f"widen the range, or leave that start out{how}"
+
+
+def check_known(experiment: Experiment, key: str, where: str) -> None:
+    fixed = (*OF_THE_SEARCH, "score", "constraints", "reference", "evidence")
+    known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in fixed]
+    if key not in known:
+        raise ExperimentError(f"{where}.{key}: no such setting;{hint(key, known)}".rstrip(";"))

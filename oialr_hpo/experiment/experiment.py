@@ -1,0 +1,196 @@
+"""One experiment: what is trained, how it is scored, and what a search may change."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from oialr_hpo import tasks
+from oialr_hpo.experiment import score as scores
+from oialr_hpo.experiment.score import Bound, Score
+from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, OIALRSettings, Sampler, Schedule, Training
+from oialr_hpo.experiment.space import Space, Value, as_text, parse_parameter
+from oialr_hpo.mistake import Mistake, described, hint
+from oialr_hpo.section import Section, first_mistake
+
+
+class ExperimentError(Mistake):
+    """A mistake in an experiment: one line with the file, the key and the remedy."""
+
+
+OF_THE_SEARCH = (
+    *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
+    *("trials", "time_limit", "at_time_limit", "trial_timeout"),
+)
+"""Settings that only a search reads; the others say what one trial is."""
+OF_THE_NETWORK = ("task", "data", "model")
+"""Settings that may change how many parameters the dense network has."""
+
+
+class Experiment(Section):
+    """One experiment: what is trained, how it is scored, and what a search may change."""
+
+    task: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    training: Training
+    schedule: Schedule
+    method: Literal["oialr", "dense"] = "oialr"
+    oialr: OIALRSettings = Field(default_factory=OIALRSettings)
+    score: Score
+    constraints: dict[str, Bound] = {}
+    search: dict[str, Any] = {}
+    start_from: list[dict[str, Any]] = []
+    dense_baseline: bool = Field(False, description="one trial of a search is the dense model, for comparison")
+    sampler: Sampler = Field(default_factory=Sampler)
+    islands: Islands = Field(default_factory=Islands)
+    early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
+    trials: int = Field(64, ge=1, description="of a search, over all workers")
+    time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
+    at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
+    trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
+    seed: int = Field(0, ge=0, lt=2**62)
+    reference: dict[str, Any] = Field(
+        {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
+    )
+    evidence: dict[str, Any] | None = Field(None, description="where exported settings come from")
+
+    @property
+    def space(self) -> Space:
+        return Space({key: parse_parameter(spec) for key, spec in self.search.items()})
+
+    def value(self, key: str) -> Value:
+        """The setting at a dotted key such as `oialr.cutoff`."""
+        found: Any = self.model_dump()
+        for part in key.split("."):
+            found = found[part]
+        return found
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Experiment":
+        """The same experiment with some settings changed, by dotted key.
+
+        Raises:
+            ExperimentError: a key does not exist or a value is not allowed.
+        """
+        content = self.model_dump()
+        scores.redirect(content, settings)
+        for key, value in settings.items():
+            set_value(content, key, value, where="settings")
+        return validated(content, where="settings")
+
+    def trial(self, settings: Mapping[str, Any]) -> "Experiment":
+        """What a trial with some searched settings trains: percents of parameters go on referring to this network.
+
+        Raises:
+            ExperimentError: a key does not exist or a value is not allowed.
+        """
+        changed = {key: self.value(key) for key in settings if key.split(".")[0] in OF_THE_NETWORK}
+        differing = {key: value for key, value in changed.items() if as_text(settings[key]) != as_text(value)}
+        return self.with_settings(settings).model_copy(update={"reference": differing | self.reference})
+
+    def epochs(self, settings: Mapping[str, Any]) -> int:
+        """Epochs of a trial with these searched settings."""
+        return int(settings.get("training.epochs", self.training.epochs))
+
+    def starts(self) -> list[dict[str, Value]]:
+        """The searched settings of each entry of `start_from`, filled up from the file's own values."""
+        return [self.start(start) for start in self.start_from]
+
+    def start(self, settings: Mapping[str, Value]) -> dict[str, Value]:
+        """Some of the searched settings, filled up from the file's own values."""
+        return self.space.own({key: settings.get(key, self.value(key)) for key in self.search})
+
+    def fixed(self) -> "Experiment":
+        """The experiment without its search: a file for `train`."""
+        return self.model_copy(
+            update={key: Experiment.model_fields[key].get_default(call_default_factory=True) for key in OF_THE_SEARCH}
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """The resolved settings as plain YAML content, in the order of this class."""
+        content = self.model_dump()
+        content["score"] = {key: value for key, value in content["score"].items() if value is not None}
+        return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
+
+
+def set_value(content: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set one setting of an experiment's content, by dotted key.
+
+    Raises:
+        ExperimentError: on the way to it there is something that is no section.
+    """
+    *sections, last = key.split(".")
+    target = content
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ExperimentError(f"{where}: {key}: {section} is not a section")
+    target[last] = value
+
+
+def of_known_keys(content: Any, where: str) -> Experiment:
+    """An experiment's content, without asking its task.
+
+    Raises:
+        ExperimentError: a key does not exist, or a value is not allowed.
+    """
+    if not isinstance(content, dict):
+        raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: {first_mistake(error, Experiment)}") from None
+
+
+def validated(content: dict[str, Any], where: str) -> Experiment:
+    """An experiment's content, checked but for its search, with its task's defaults filled in.
+
+    Raises:
+        ExperimentError: a key does not exist, or a value is not allowed.
+    """
+    experiment = of_known_keys(content, where)
+    for key, value in _values({key: value for key, value in content.items() if key != "evidence"}):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ExperimentError(f"{where}: {key}: {value} is no number to work with; give a finite one")
+        if not isinstance(value, (bool, int, float, str, type(None))):
+            kind = type(value).__name__
+            raise ExperimentError(f"{where}: {key}: {kind} is no plain value; give numbers, text, true, false or null")
+    try:
+        Evidence.model_validate(experiment.evidence or {})
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: evidence.{first_mistake(error, Evidence)}") from None
+    try:
+        settings = tasks.load_settings(experiment.task)
+    except LookupError as error:
+        raise ExperimentError(f"{where}: task: {error};{hint(experiment.task, tasks.BUILT_IN)}".rstrip(";")) from None
+    try:
+        resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
+    except ValidationError as error:
+        raise ExperimentError(f"{where}: {first_mistake(error, settings)}") from None
+    except Exception as error:
+        raise ExperimentError(f"{where}: task: {experiment.task}: {described(error)}") from error
+    return experiment.model_copy(update=resolved.model_dump())
+
+
+def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """All values of nested mappings and lists, by dotted key."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _values(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, (list, tuple)):
+        for number, value in enumerate(content):
+            yield from _values(value, f"{key}[{number}]")
+    else:
+        yield key, content
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

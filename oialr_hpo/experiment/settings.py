@@ -1,0 +1,148 @@
+"""The sections of an experiment file that every experiment has."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from oialr_hpo.experiment.optimizer_names import check_optimizer_name
+from oialr_hpo.section import Duration, Section, Share
+
+OF_ALL_OPTIMIZERS = {
+    "lr": "schedule.lr",
+    "weight_decay": "training.weight_decay",
+    "momentum": "training.momentum",
+    "params": "the network",
+}
+
+
+class Training(Section):
+    """The training loop."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    accumulation_steps: int = Field(1, ge=1, description="so many batches make one optimizer step together")
+    optimizer: str = Field("adamw", description="adamw, adam or sgd of torch, or one of timm's factory")
+    optimizer_arguments: dict[str, Any] = Field({}, description="its own, such as {betas: [0.9, 0.98]}")
+    weight_decay: float = Field(0.01, ge=0)
+    decay_bias_and_norm: bool = Field(True, description="false: only matrices, and not those that a network exempts")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer, as a share of the next one's")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of timm's optimizers that have one")
+    clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="measure an average of the weights, w = d w + (1 - d) new")
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
+    patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
+    track: int = Field(0, ge=0, description="compare all weights with so many epochs before (paper: 5); 0: off")
+
+    @field_validator("optimizer")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        return check_optimizer_name(name)
+
+    @field_validator("optimizer_arguments")
+    @classmethod
+    def _are_no_settings(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, setting in OF_ALL_OPTIMIZERS.items():
+            if name in arguments:
+                raise ValueError(f"{name} is set as {setting}")
+        return arguments
+
+
+class Schedule(Section):
+    """The learning rate, set before every optimizer step.
+
+    `cosine` is timm's CosineLRScheduler with its knobs; `min_lr` above `lr` makes the rate rise.
+    `halving` multiplies by 0.5 after every epoch but the first (Autoformer).
+    """
+
+    name: Literal["cosine", "halving"] = "cosine"
+    lr: float = Field(gt=0, description="the peak, where cosine starts after the warm-up")
+    min_lr: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
+    warmup: Duration = 0
+    cooldown: Duration = 0
+    cycle_mul: float = Field(1.0, gt=0)
+    cycle_decay: float = Field(1.0, gt=0)
+    cycle_limit: int = Field(1, ge=1)
+    k_decay: float = Field(1.0, gt=0)
+
+
+class OIALRSettings(Section):
+    """OIALR's own settings (paper, section 4), d, ν, β, α in this order."""
+
+    delay: Duration = 0.333333333
+    frequency: Duration = Field(default=0.034, description="steps between two updates")
+    cutoff: float = Field(default=0.1, ge=0, lt=1)
+    step_fraction: float = Field(default=0.1, gt=0, le=1)
+    keep_first: bool = False
+    keep_last: bool = False
+
+
+SamplerName = Literal["evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random"]
+
+
+MANY_GOALS: tuple[SamplerName, ...] = ("nsga2", "tpe", "gp", "random")
+"""Samplers that know more than one goal."""
+
+
+class Sampler(Section):
+    """Who proposes the next settings, and how. What is null is chosen to suit the number of workers and goals."""
+
+    name: SamplerName | None = None
+    population: int | None = Field(
+        default=None, ge=2, le=100_000, description="parents to breed from; of NSGA-II and CMA-ES: a generation"
+    )
+    crossover: float = Field(default=0.5, ge=0, le=1, description="probability that a child has two parents")
+    mutation: float = Field(default=1.0, gt=0, description="expected mutated genes of the most cautious children")
+    random: float = Field(default=0.1, ge=0, le=1, description="share of the children that are drawn uniformly")
+
+
+class Islands(Section):
+    """How the MPI ranks are grouped; every island breeds from the trials of its own ranks and from immigrants."""
+
+    count: int | None = Field(default=None, ge=1, description="null: one per 16 ranks")
+    migration: float = Field(
+        default=0.9, ge=0, le=1, description="per island and finished generation, the chance to send some"
+    )
+
+
+class EarlyStopping(Section):
+    """Asynchronous successive halving, aware of OIALR's change-over; see oialr_hpo.engines.early_stopping."""
+
+    enabled: bool = True
+    factor: float = Field(default=2.0, gt=1, description="at every rung one trial in so many goes on")
+    rungs: list[Share] = Field(
+        default=[0.25, 0.5], min_length=1, description="shares of the run at which trials are judged"
+    )
+    recovery: float = Field(
+        default=0.1, ge=0, le=1, description="share of the run after the change-over without judgement"
+    )
+    minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
+
+
+MOST_THREADS = 4096
+"""Of a training on a CPU."""
+
+
+class Evidence(BaseModel):
+    """What `train` reads of where exported settings come from."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    score: float | None = None
+    trial: int | None = None
+    seed: int | None = None
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
+    untuned: dict[str, Any] = {}
+
+
+def seconds(duration: str) -> float:
+    """Seconds of a duration such as 90s, 30m, 4h or 1d.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", duration)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 30m, 4h or 1d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]

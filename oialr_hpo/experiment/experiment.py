@@ -31,17 +31,17 @@ OF_THE_NETWORK = ("task", "data", "model")
 class Experiment(Section):
     """One experiment: what is trained, how it is scored, and what a search may change."""
 
-    task: str
-    data: dict[str, Any]
-    model: dict[str, Any]
+    task: str = Field(description="what is trained: a built-in task, or package.module:Class")
+    data: dict[str, Any] = Field(description="settings of the task")
+    model: dict[str, Any] = Field(description="settings of the task")
     training: Training
     schedule: Schedule
-    method: Literal["oialr", "dense"] = "oialr"
+    method: Literal["oialr", "dense"] = Field("oialr", description="dense: without OIALR")
     oialr: OIALRSettings = Field(default_factory=OIALRSettings)
     score: Score
-    constraints: dict[str, Bound] = {}
-    search: dict[str, Any] = {}
-    start_from: list[dict[str, Any]] = []
+    constraints: dict[str, Bound] = Field({}, description="a trial that breaks one ranks behind all that keep it")
+    search: dict[str, Any] = Field({}, description="a range, or choices, of each setting that is searched")
+    start_from: list[dict[str, Any]] = Field([], description="searched settings that are tried first; {}: the file's")
     dense_baseline: bool = Field(False, description="one trial of a search is the dense model, for comparison")
     sampler: Sampler = Field(default_factory=Sampler)
     islands: Islands = Field(default_factory=Islands)
@@ -50,7 +50,7 @@ class Experiment(Section):
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
-    seed: int = Field(0, ge=0, lt=2**62)
+    seed: int = Field(0, ge=0, lt=2**62, description="of the sampler and, with a trial's number, of the trial")
     reference: dict[str, Any] = Field(
         {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
     )

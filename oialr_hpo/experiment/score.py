@@ -51,7 +51,7 @@ class Score(BaseModel):
         ge=0,
         description="how much worse the score is per unit of trainable share (1 = the dense model), in its own unit",
     )
-    epoch: Literal["last", "best"] = "last"
+    epoch: Literal["last", "best"] = Field("last", description="whose record is scored")
 
     @model_validator(mode="after")
     def _names_every_metric_once(self) -> "Score":
@@ -78,10 +78,12 @@ class Score(BaseModel):
 
 
 class Bound(BaseModel):
+    """What a metric must keep, to be compared with those that do."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="of the metric, at least")
+    max: float | None = Field(None, description="of the metric, at most")
 
     @model_validator(mode="after")
     def _can_be_met(self) -> "Bound":

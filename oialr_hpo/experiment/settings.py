@@ -19,12 +19,12 @@ OF_ALL_OPTIMIZERS = {
 class Training(Section):
     """The training loop."""
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1, description="of a run")
+    batch_size: int = Field(ge=1, description="samples of a batch, which --ranks-per-trial shares out")
     accumulation_steps: int = Field(1, ge=1, description="so many batches make one optimizer step together")
     optimizer: str = Field("adamw", description="adamw, adam or sgd of torch, or one of timm's factory")
     optimizer_arguments: dict[str, Any] = Field({}, description="its own, such as {betas: [0.9, 0.98]}")
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="of the optimizer")
     decay_bias_and_norm: bool = Field(True, description="false: only matrices, and not those that a network exempts")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer, as a share of the next one's")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of timm's optimizers that have one")
@@ -55,27 +55,31 @@ class Schedule(Section):
     `halving` multiplies by 0.5 after every epoch but the first (Autoformer).
     """
 
-    name: Literal["cosine", "halving"] = "cosine"
+    name: Literal["cosine", "halving"] = Field("cosine", description="timm's cosine, or half the rate every epoch")
     lr: float = Field(gt=0, description="the peak, where cosine starts after the warm-up")
-    min_lr: float = Field(0.0, ge=0)
-    warmup_lr: float = Field(0.0, ge=0)
-    warmup: Duration = 0
-    cooldown: Duration = 0
-    cycle_mul: float = Field(1.0, gt=0)
-    cycle_decay: float = Field(1.0, gt=0)
-    cycle_limit: int = Field(1, ge=1)
-    k_decay: float = Field(1.0, gt=0)
+    min_lr: float = Field(0.0, ge=0, description="where cosine ends; above lr the rate rises")
+    warmup_lr: float = Field(0.0, ge=0, description="where the warm-up starts")
+    warmup: Duration = Field(0, description="from warmup_lr to lr")
+    cooldown: Duration = Field(0, description="at min_lr, at the end")
+    cycle_mul: float = Field(1.0, gt=0, description="length of a cycle, as a multiple of the one before")
+    cycle_decay: float = Field(1.0, gt=0, description="peak of a cycle, as a multiple of the one before")
+    cycle_limit: int = Field(1, ge=1, description="cycles at most")
+    k_decay: float = Field(1.0, gt=0, description="exponent of the elapsed share; below 1 the rate falls sooner")
 
 
 class OIALRSettings(Section):
     """OIALR's own settings (paper, section 4), d, ν, β, α in this order."""
 
-    delay: Duration = 0.333333333
-    frequency: Duration = Field(default=0.034, description="steps between two updates")
-    cutoff: float = Field(default=0.1, ge=0, lt=1)
-    step_fraction: float = Field(default=0.1, gt=0, le=1)
-    keep_first: bool = False
-    keep_last: bool = False
+    delay: Duration = Field(default=0.333333333, description="d: at full rank, before the change-over")
+    frequency: Duration = Field(default=0.034, description="ν: between two updates")
+    cutoff: float = Field(
+        default=0.1, ge=0, lt=1, description="β: singular values below this share of the largest one are dropped"
+    )
+    step_fraction: float = Field(
+        default=0.1, gt=0, le=1, description="α: every update reaches so large a share of the layers more"
+    )
+    keep_first: bool = Field(default=False, description="the first layer stays dense")
+    keep_last: bool = Field(default=False, description="the last layer stays dense")
 
 
 SamplerName = Literal["evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random"]
@@ -88,7 +92,9 @@ MANY_GOALS: tuple[SamplerName, ...] = ("nsga2", "tpe", "gp", "random")
 class Sampler(Section):
     """Who proposes the next settings, and how. What is null is chosen to suit the number of workers and goals."""
 
-    name: SamplerName | None = None
+    name: SamplerName | None = Field(
+        default=None, description="null: evolution over MPI, else tpe; nsga2 for several goals"
+    )
     population: int | None = Field(
         default=None, ge=2, le=100_000, description="parents to breed from; of NSGA-II and CMA-ES: a generation"
     )
@@ -109,7 +115,7 @@ class Islands(Section):
 class EarlyStopping(Section):
     """Asynchronous successive halving, aware of OIALR's change-over; see oialr_hpo.engines.early_stopping."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="false: every trial is trained to its end")
     factor: float = Field(default=2.0, gt=1, description="at every rung one trial in so many goes on")
     rungs: list[Share] = Field(
         default=[0.25, 0.5], min_length=1, description="shares of the run at which trials are judged"

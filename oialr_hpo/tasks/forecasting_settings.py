@@ -57,15 +57,15 @@ class SeriesData(Section):
 class AutoformerModel(Section):
     """Autoformer's size; the defaults are the published ones."""
 
-    d_model: int = Field(512, ge=1)
-    n_heads: int = Field(8, ge=1)
-    e_layers: int = Field(2, ge=1)
-    d_layers: int = Field(1, ge=1)
-    d_ff: int = Field(2048, ge=1)
+    d_model: int = Field(512, ge=1, description="width")
+    n_heads: int = Field(8, ge=1, description="heads of an auto-correlation")
+    e_layers: int = Field(2, ge=1, description="layers of the encoder")
+    d_layers: int = Field(1, ge=1, description="layers of the decoder")
+    d_ff: int = Field(2048, ge=1, description="width of the feed-forward parts")
     moving_avg: int = Field(25, ge=1, description="window of the series decomposition, in steps")
     factor: float = Field(1.0, gt=0, description="auto-correlation keeps int(factor * ln(length)) delays")
-    dropout: float = Field(0.05, ge=0, lt=1)
-    activation: Literal["gelu", "relu"] = "gelu"
+    dropout: float = Field(0.05, ge=0, lt=1, description="probability")
+    activation: Literal["gelu", "relu"] = Field("gelu", description="of the feed-forward parts")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "AutoformerModel":

@@ -21,17 +21,19 @@ log = logging.getLogger(__name__)
 class ImageData(Section):
     """Images, the split that selects, and the augmentation of the training images."""
 
-    dataset: str
+    dataset: str = Field(description="cifar10, cifar100 or digits")
     mean: list[float] = Field(min_length=1, max_length=3, description="of each channel, for values in 0..1")
-    std: list[PositiveFloat] = Field(min_length=1, max_length=3)
-    validation_fraction: float = Field(0.1, gt=0, lt=1)
-    split_seed: int = Field(0, ge=0)
+    std: list[PositiveFloat] = Field(min_length=1, max_length=3, description="of each channel")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images; selects")
+    split_seed: int = Field(0, ge=0, description="of the choice of validation images")
     train_images: int | None = Field(None, ge=2, description="a stratified part of the training images")
     auto_augment: str | None = Field(None, description="timm's RandAugment, e.g. rand-m9-mstd0.5-inc1")
-    crop_scale: list[float] | None = Field(None, min_length=2, max_length=2)
-    horizontal_flip: float = Field(0.0, ge=0, le=1)
-    random_erasing: float = Field(0.0, ge=0, le=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    crop_scale: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="smallest and largest share of the area that a crop keeps"
+    )
+    horizontal_flip: float = Field(0.0, ge=0, le=1, description="probability")
+    random_erasing: float = Field(0.0, ge=0, le=1, description="probability")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the training loss")
 
 
 class FolderData(Section):
@@ -39,18 +41,20 @@ class FolderData(Section):
 
     dataset: str = Field("imagenet", description="directory below the data directory, or . for that itself")
     image_size: int = Field(224, ge=8, description="pixels a side, of training and evaluation")
-    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
+    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3, description="of each channel")
+    std: list[PositiveFloat] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3, description="of each channel")
     validation_fraction: float = Field(0.02, gt=0, lt=1, description="of the training images; selects")
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, description="of the choice of validation images")
     train_images: int | None = Field(None, ge=2, description="a stratified part of the training images")
     auto_augment: str | None = Field(None, description="timm's RandAugment, e.g. rand-m9-mstd0.5-inc1")
-    crop_scale: list[float] = Field([0.08, 1.0], min_length=2, max_length=2)
-    horizontal_flip: float = Field(0.5, ge=0, le=1)
+    crop_scale: list[float] = Field(
+        [0.08, 1.0], min_length=2, max_length=2, description="smallest and largest share of the area that a crop keeps"
+    )
+    horizontal_flip: float = Field(0.5, ge=0, le=1, description="probability")
     color_jitter: float = Field(0.4, ge=0, description="where auto_augment is off")
-    random_erasing: float = Field(0.0, ge=0, le=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
+    random_erasing: float = Field(0.0, ge=0, le=1, description="probability")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the training loss")
+    interpolation: Literal["bilinear", "bicubic", "random"] = Field("bicubic", description="of the resizing")
     crop_share: float = Field(0.875, gt=0, le=1, description="of the resized image, in evaluation")
     real_labels: str | None = Field(None, description="ImageNet's ReaL labels: a real.json, or `timm` for timm's copy")
     workers: int = Field(4, ge=1, description="processes that decode images")
@@ -59,8 +63,8 @@ class FolderData(Section):
 class Network(Section):
     """A network and its arguments, see `oialr_hpo.tasks.networks.build_network`."""
 
-    name: str
-    arguments: dict[str, Any] = {}
+    name: str = Field(description="of timm; torchvision/NAME; or vgg16_cifar, resnet18_cifar and their like")
+    arguments: dict[str, Any] = Field({}, description="of the network, such as {num_classes: 10}")
 
     @field_validator("name")
     @classmethod

@@ -106,7 +106,8 @@ def test_a_search_over_mpi_goes_on_there_and_in_one_process(old: Path) -> None:
     done = mpirun(2, *command, "--trials", "14")
     assert done.returncode == 0, done.stderr
     assert went_on(old / "propulate", 12)
-    finished = search.run("waves.yaml", out=old / "propulate", changes=["trials=15"], resume=True).trials()
+    goes_on = {"resume": True, "objective": "oialr_hpo.objective:evaluate"}  # by the name that scripts of then give
+    finished = search.run("waves.yaml", out=old / "propulate", changes=["trials=15"], **goes_on).trials()
     assert [trial.number for trial in finished] == list(range(15)) and all(trial.finished for trial in finished)
     for number in set(range(14)) - {0, 12, 13}:
         assert events(old / "propulate", number) == before[number]

@@ -23,8 +23,8 @@ from typing import Any
 
 from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.extension import resolve
 from oialr_hpo.runs.record import plain
-from oialr_hpo.tasks import resolve
 from oialr_hpo.training.faults import Outcome, explain
 
 

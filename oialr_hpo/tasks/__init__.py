@@ -5,13 +5,13 @@ A task is named in an experiment file by a built-in name or as `package.module:C
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from oialr_hpo.mistake import Mistake, described, hint
+from oialr_hpo.extension import resolve
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.section import Section
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def load_task(task: str) -> type[Task]:
     Raises:
         LookupError: there is no such task, or it lacks what a task has.
     """
-    loaded: type[Task] = resolve(BUILT_IN[task][1] if task in BUILT_IN else task)
+    loaded: type[Task] = resolve(BUILT_IN[task][1] if task in BUILT_IN else task, "task", BUILT_IN)
     if task not in BUILT_IN and (wrong := _wrong_with(loaded)):
         raise LookupError(f"{task!r} is no task: {wrong}; see oialr_hpo.tasks.Task")
     return loaded
@@ -161,25 +161,3 @@ def _wrong_with(task: object) -> str | None:
         except TypeError as error:
             return f"{name}: {error}"
     return None
-
-
-def resolve(path: str) -> Any:
-    """Import `package.module:name`.
-
-    Raises:
-        LookupError: the module cannot be imported, or the name does not exist.
-    """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise LookupError(f"{path!r} is neither a built-in task ({', '.join(BUILT_IN)}) nor package.module:Class")
-    try:
-        imported = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        its_own = error.name is not None and f"{module}.".startswith(f"{error.name}.")
-        remedy = "is its directory on PYTHONPATH?" if its_own else f"{module} needs it, install it"
-        raise LookupError(f"{path!r}: {error}; {remedy}") from None
-    except (Exception, SystemExit) as error:
-        raise LookupError(f"{path!r}: {module} cannot be imported: {described(error)}") from None
-    if not hasattr(imported, name):
-        raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, vars(imported))}".rstrip(";"))
-    return getattr(imported, name)

@@ -8,7 +8,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from oialr_hpo.report.charts import COLORS, WORDS, Chart, Facts
+from oialr_hpo.report.charts import Chart
+from oialr_hpo.report.facts import Facts
+from oialr_hpo.report.look import COLORS, WORDS
 from oialr_hpo.runs.printing import clock, figure
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.status import leaders, shown_metrics

@@ -5,6 +5,7 @@ from pathlib import Path
 from oialr_hpo import figures
 from oialr_hpo.files import write_whole
 from oialr_hpo.report import charts, page, pictures
+from oialr_hpo.report.facts import Facts
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 
@@ -16,7 +17,7 @@ def write(run: RunDirectory, out: Path | None = None) -> list[Path]:
         RunDirectoryError: `out` cannot be written.
     """
     out = out or run.path
-    facts = charts.Facts(run)
+    facts = Facts(run)
     drawn = charts.draw(facts)
     folder = out / "figures"
     try:

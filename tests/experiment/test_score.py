@@ -14,6 +14,7 @@ from oialr_hpo.experiment import Experiment, ExperimentError, load
 from oialr_hpo.experiment.score import Goal, Score
 from oialr_hpo.export import export
 from oialr_hpo.report import charts, page, study
+from oialr_hpo.report.facts import Facts
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.scoring import judge
@@ -99,7 +100,7 @@ def test_all_that_is_shown_has_the_metrics_own_sign(maximized: RunDirectory) -> 
 
 
 def test_a_report_of_a_maximized_metric(maximized: RunDirectory) -> None:
-    facts = charts.Facts(maximized)
+    facts = Facts(maximized)
     drawn = {chart.name: chart for chart in charts.draw(facts)}
     (line,) = (trace for trace in drawn["progress"].figure.data if trace.name == "best so far" and trace.showlegend)  # type: ignore[union-attr]
     rewards = [trial.metrics["reward"] for trial in maximized.trials()]

@@ -14,6 +14,8 @@ from sqlalchemy.engine import URL
 from oialr_hpo import search
 from oialr_hpo.report import charts, page, pictures, study
 from oialr_hpo.report.__main__ import main
+from oialr_hpo.report.facts import Facts
+from oialr_hpo.report.look import styled
 from oialr_hpo.report.write import write
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
@@ -61,7 +63,7 @@ def test_every_search_has_a_report(tmp_path: Path, kind: str) -> None:
     """What cannot be drawn says why; the rest is on the page."""
     objective, _, absent = KINDS[kind]
     finished = run(kind, tmp_path / "run")
-    facts = charts.Facts(finished)
+    facts = Facts(finished)
     drawn = charts.draw(facts)
     assert [chart.name for chart in drawn] == ALL
     assert all(chart.caption.endswith(".") for chart in drawn)
@@ -89,14 +91,14 @@ def test_a_browser_opens_the_page_without_an_error(full: RunDirectory, written: 
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
     shown = subprocess.run([*command, written[0].as_uri()], capture_output=True, text=True, timeout=240, check=True)
     assert "CONSOLE" not in shown.stderr
-    drawn = [chart for chart in charts.draw(charts.Facts(full)) if chart.figure is not None]
+    drawn = [chart for chart in charts.draw(Facts(full)) if chart.figure is not None]
     assert shown.stdout.count('class="main-svg"') >= len(drawn)
 
 
 def test_pictures_put_each_bar_in_its_own_row(full: RunDirectory, tmp_path: Path) -> None:
-    facts = charts.Facts(full)
-    figure, _ = charts.timeline(facts)
-    axes = pictures.draw(charts.styled(figure), "timeline").axes[0]
+    facts = Facts(full)
+    figure, _ = charts.timeline.draw(facts)
+    axes = pictures.draw(styled(figure), "timeline").axes[0]
     rows = {
         label.get_text().split(":")[0]: place
         for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
@@ -125,7 +127,7 @@ def test_a_report_of_a_running_search_shows_what_there_is(full: RunDirectory, tm
         file.write_bytes(b"".join(lines[: len(lines) // 2])[:-3])  # each worker in the middle of a trial
     cut = RunDirectory.open(tmp_path / "running")
     assert any(trial.state is State.RUNNING for trial in cut.trials())
-    facts = charts.Facts(cut)
+    facts = Facts(cut)
     assert "running" in page.render(facts, charts.draw(facts))
     assert len(study.derive(cut.trials(), cut.experiment).trials) == max(t.number for t in cut.trials()) + 1
 

@@ -1,0 +1,53 @@
+"""The charts of a search, by Optuna's visualisation wherever it has them; drawn with plotly.
+
+A chart is a file here and its place in `CHARTS`: a `TITLE`, and `draw`, which makes of a search's facts the figure and
+what a reader should know about it, or raises `NothingToDraw`.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from oialr_hpo.report.charts import (
+    failures,
+    importance,
+    parallel,
+    pareto,
+    progress,
+    ranks,
+    schedule,
+    slices,
+    stopped,
+    timeline,
+)
+from oialr_hpo.report.facts import Facts, NothingToDraw
+from oialr_hpo.report.look import styled
+
+CHARTS = (progress, pareto, importance, parallel, slices, ranks, schedule, timeline, stopped, failures)
+"""In the order in which they are read."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with what a reader should know about it; without a figure, the caption says why there is none."""
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure | None
+
+
+def draw(facts: Facts) -> list[Chart]:
+    """All charts of a search, each by the name of its file."""
+    drawn = []
+    for chart in CHARTS:
+        name = chart.__name__.rpartition(".")[2]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Optuna's: experimental plots, goals that are minimised
+                figure, caption = chart.draw(facts)
+            drawn.append(Chart(name, chart.TITLE, caption, styled(figure)))
+        except NothingToDraw as nothing:
+            drawn.append(Chart(name, chart.TITLE, str(nothing), None))
+    return drawn

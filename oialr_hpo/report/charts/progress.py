@@ -1,0 +1,97 @@
+"""Every scored trial at its end, and the best so far."""
+
+from itertools import accumulate
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from oialr_hpo.report.facts import Facts, NothingToDraw
+from oialr_hpo.report.look import COLORS, DARK, GREY, ORANGE, WORDS, hover, log_if_wide, unit_of_time
+from oialr_hpo.report.study import Aims
+from oialr_hpo.runs.trial import State
+
+TITLE = "Score over time and over compute"
+
+
+def draw(facts: Facts) -> tuple[go.Figure, str]:
+    """Every scored trial at its end, and the best so far, over the clock and over the workers' added time."""
+    scored = [trial for trial in facts.searched if trial.scores and trial.state in (State.COMPLETE, State.PRUNED)]
+    ends = {span.trial: span.ended for span in facts.spans}
+    scored = sorted((trial for trial in scored if trial.number in ends), key=lambda trial: ends[trial.number])
+    if not scored:
+        raise NothingToDraw("No trial has a score yet.")
+    began = min(span.began for span in facts.run.spans())
+    moments = [ends[trial.number] for trial in scored]
+    unit, seconds = unit_of_time(max(moments) - began)
+    spent = [sum(span.training(t) for span in facts.spans) for t in moments]
+    unit_spent, seconds_spent = unit_of_time(max(spent))
+    axes = [
+        ([(t - began) / seconds for t in moments], f"{unit} since the start"),
+        ([s / seconds_spent for s in spent], f"{unit_spent} of training, added up over the workers"),
+    ]
+    goals = list(facts.goals)
+    figure = make_subplots(len(goals), 2, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=0.14)
+    for row, goal in enumerate(goals):
+        values = [trial.scores[row] for trial in scored]
+        for column, (x, label) in enumerate(axes):
+            place = {"row": row + 1, "col": column + 1}
+            first = row == column == 0
+            for state, symbol in ((State.COMPLETE, "circle"), (State.PRUNED, "x-thin-open")):
+                chosen = [i for i, trial in enumerate(scored) if trial.state is state]
+                if chosen:
+                    figure.add_scatter(
+                        x=[x[i] for i in chosen],
+                        y=[values[i] for i in chosen],
+                        mode="markers",
+                        marker={"color": COLORS[state], "symbol": symbol, "size": 7, "line": {"width": 1.5}}
+                        if state is State.PRUNED
+                        else {"color": COLORS[state], "size": 7, "opacity": 0.75},
+                        name=WORDS.get(state, state.value),
+                        text=[hover(scored[i]) for i in chosen],
+                        hovertemplate="%{text}<extra></extra>",
+                        showlegend=first,
+                        **place,
+                    )
+            steps = [(t, trial.scores[row]) for t, trial in zip(x, scored, strict=True) if trial.candidate]
+            if steps:
+                better = min if facts.goals[goal].direction == "minimize" else max
+                reached = [*accumulate((value for _, value in steps), better)]
+                figure.add_scatter(
+                    x=[*(t for t, _ in steps), max(x)],
+                    y=[*reached, reached[-1]],
+                    mode="lines",
+                    line={"shape": "hv", "color": DARK, "width": 2},
+                    name="best so far",
+                    hoverinfo="skip",
+                    showlegend=first,
+                    **place,
+                )
+            for trial, name, color in ((facts.untuned, "untuned", ORANGE), (facts.dense, "dense", GREY)):
+                if trial:
+                    figure.add_scatter(
+                        x=[0, max(x)],
+                        y=[trial.scores[row]] * 2,
+                        mode="lines",
+                        line={"dash": "dash", "color": color, "width": 1.5},
+                        name=name if len(goals) > 1 else f"{name}: {trial.scores[row]:.4g}",
+                        hoverinfo="skip",
+                        showlegend=first,
+                        **place,
+                    )
+            if row == len(goals) - 1:
+                figure.update_xaxes(title_text=label, rangemode="tozero", **place)
+        log_if_wide(figure, values, row=row + 1)
+        figure.update_yaxes(title_text=goal, row=row + 1, col=1)
+    figure.update_layout(height=90 + 310 * len(goals))
+    caption = f"{_better(facts.goals)} Each mark is a trial where it ended."
+    if any(trial.state is State.PRUNED for trial in scored):
+        caption += " Crosses were stopped early, and show the score of their last epoch: they do not compete."
+    return figure, caption
+
+
+def _better(aims: Aims) -> str:
+    """Which way is better, in a sentence."""
+    words = {name: "lower" if aim.direction == "minimize" else "higher" for name, aim in aims.items()}
+    if len(set(words.values())) == 1:
+        return f"{next(iter(words.values())).capitalize()} is better."
+    return f"Better is {', '.join(f'{word} {name}' for name, word in words.items())}."

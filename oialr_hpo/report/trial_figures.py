@@ -1,0 +1,122 @@
+"""Pictures of one trial's layers over its epochs: stability and similarity of the weights, and the ranks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.mistake import Mistake
+from oialr_hpo.report.heat_map import BLUE, GREY, Values, frame, heat_map, legend, mark_change_over, mean_below
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import Trial
+
+MEASURES = {"stability": "Stability of the weights' bases", "similarity": "Similarity of the weights' mixing"}
+
+Records = Sequence[Mapping[str, Any]]
+
+
+class NothingRecorded(Mistake):
+    """The trial holds nothing to draw; the message says what to do."""
+
+
+def write(run: RunDirectory, number: int | None = None, out: Path | None = None) -> list[Path]:
+    """Draw a trial's stability, similarity and ranks, as far as it recorded them, as PNG files.
+
+    Raises:
+        RunDirectoryError: there is no such trial, or `out` cannot be written.
+        NothingRecorded: the trial recorded none of them.
+    """
+    trial, out = choose(run, number), out or run.path / "figures"
+    figures = draw(trial, run.experiment, f"{run.name}, trial {trial.number} (seed {trial.seed})")
+    if not figures:
+        raise NothingRecorded(
+            f"{run.path}: trial {trial.number} has {len(trial.epochs)} epochs without ranks, stability or similarity; "
+            f"choose another --trial, or train with --set training.track=5 for more than 5 epochs"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, figure in figures.items():
+            paths.append(out / f"trial-{trial.number:04d}-{name}.png")
+            figure.savefig(paths[-1], dpi=200)
+        return paths
+    except OSError as error:
+        raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
+
+
+def choose(run: RunDirectory, number: int | None) -> Trial:
+    """The trial of that number; without one the best, or the first that got anywhere.
+
+    Raises:
+        RunDirectoryError: there is none.
+    """
+    trials = {trial.number: trial for trial in run.trials()}
+    if number is not None:
+        if number not in trials:
+            known = f"it holds trials {min(trials)} to {max(trials)}" if trials else "it holds none yet"
+            raise RunDirectoryError(f"{run.path}: no trial {number}; {known}")
+        return trials[number]
+    chosen = best(trials.values()) or [trial for trial in trials.values() if trial.epochs]
+    if not chosen:
+        raise RunDirectoryError(f"{run.path}: no trial has finished an epoch yet; wait, or --resume the search")
+    return chosen[0]
+
+
+def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:
+    """The figures that a trial's records allow, by name: stability, similarity, ranks."""
+    records = trial.epochs
+    change_over = next((record["epoch"] for record in records if record.get("ranks")), None)
+    figures = {}
+    for measure, title in MEASURES.items():
+        tracked = [record for record in records if record.get(measure) and isinstance(record[measure], Mapping)]
+        layers, values = table(tracked, measure) if tracked else ([], np.empty(0))
+        if np.isfinite(values).any():
+            since = f"each epoch against {experiment.training.track} epochs before"
+            figure, heat, below = frame(len(layers), f"{title}, {since}\n{name}")
+            low = math.floor(20 * np.nanmin(values)) / 20
+            heat_map(figure, heat, epochs(tracked), layers, values, "viridis", (low, 1.0), measure)
+            mean_below(below, epochs(tracked), values, measure)
+            mark_change_over(heat, below, change_over, epochs(tracked))
+            figures[measure] = figure
+    if change_over is not None:
+        figures["ranks"] = draw_ranks(records, change_over, name)
+    return figures
+
+
+def draw_ranks(records: Records, change_over: int, name: str) -> Figure:
+    """Rank over full rank per layer, and the sizes of the network below."""
+    layers = list(next(record["ranks"] for record in records if record.get("ranks")))
+    highest = {layer: max(record.get("ranks", {}).get(layer, 1) for record in records) for layer in layers}
+    full = highest | records[0].get("full_ranks", {})
+    ranks = [record.get("ranks", {}) for record in records]
+    values = np.array([[100 * each.get(layer, math.nan) / full[layer] for each in ranks] for layer in layers])
+    figure, heat, below = frame(len(layers), f"Rank of the low-rank layers\n{name}")
+    heat.set_facecolor("0.9")
+    if change_over > epochs(records)[0]:
+        middle = (epochs(records)[0] + change_over - 1) / 2
+        heat.text(middle, (len(layers) - 1) / 2, "dense", color="0.4", ha="center", va="center", rotation=90)
+    heat_map(figure, heat, epochs(records), layers, values, "YlGnBu_r", (0.0, 100.0), "rank, % of full rank")
+    for key, color, text in (("total_percent", GREY, "all"), ("trainable_percent", BLUE, "trained")):
+        sizes = [record.get(key, math.nan) for record in records]
+        below.plot(epochs(records), sizes, color=color, drawstyle="steps-mid", label=f"{text}: {sizes[-1]:.3g} %")
+    below.set_ylim(bottom=0)
+    below.set_ylabel("parameters,\n% of the dense\nnetwork's", fontsize=8)
+    legend(below)
+    mark_change_over(heat, below, change_over, epochs(records))
+    return figure
+
+
+def table(records: Records, measure: str) -> tuple[list[str], Values]:
+    """Layer names, and a row per layer with a column per record (NaN where a record lacks the layer)."""
+    layers = list(records[0][measure])
+    return layers, np.array([[record[measure].get(layer, math.nan) for record in records] for layer in layers], float)
+
+
+def epochs(records: Records) -> list[int]:
+    return [record["epoch"] for record in records]

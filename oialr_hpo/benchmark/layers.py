@@ -32,6 +32,7 @@ from oialr_hpo.benchmark.measure import (
     held_for_backward,
     interleaved,
     keep_freed_memory,
+    milliseconds,
     peak_memory,
     print_row,
 )
@@ -113,19 +114,20 @@ def flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: str) -> None:
+def measure(
+    name: str, ranks: Sequence[int], rounds: int, clock: str, device: str, batches: int, dtype: torch.dtype
+) -> None:
     build, shape = CASES[name]
-    dense = build().to(device)
+    dense, shape = build().to(device, dtype), (batches * shape[0], *shape[1:])
     full = min(dense.get_parameter("weight").flatten(1).shape)
-    x = torch.randn(shape, device=device).requires_grad_()
+    x = torch.randn(shape, device=device, dtype=dtype).requires_grad_()
     paths = ("dense", *LOW_RANK, "ours")
     header = ("rank", *paths, "lowest ", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
               "peak: dense", "rebuild", "ours")  # fmt: skip
-    print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {clock} time, {device}")
+    print(f"\n{name}, input {tuple(shape)}, {torch.get_num_threads()} threads, {clock} time, {device}, {dtype}")
     print_row(header, header)
     for r in sorted({min(r, full) for r in ranks}):
-        layer = low_rank(dense, r).to(device)
-        rebuild, merged, ours = (low_rank(dense, r).to(device) for _ in range(3))
+        layer, rebuild, merged, ours = (low_rank(dense, r).to(device, dtype) for _ in range(4))
         forwards: dict[str, Callable[[Tensor], Tensor]] = {
             "dense": dense,
             "rebuild": forced(rebuild, True),
@@ -143,7 +145,7 @@ def measure(name: str, ranks: Sequence[int], rounds: int, clock: str, device: st
         print_row(
             (
                 str(r),
-                *(f"{1e3 * times[path].seconds:.1f}" for path in paths),
+                *(milliseconds(times[path].seconds) for path in paths),
                 lowest,
                 f"{times['ours'].over(times[lowest]) - 1:+.1%}",
                 f"{times['dense'].over(times['ours']):.2f}",
@@ -161,10 +163,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--ranks", nargs="+", type=positive, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=positive, default=9)
+    parser.add_argument("--batches", type=positive, default=1, help="so many times as large an input, for GPUs")
+    parser.add_argument("--bf16", action="store_true", help="all in bfloat16")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     for name in options.cases:
-        measure(name, options.ranks, options.rounds, options.clock, options.device)
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        measure(name, options.ranks, options.rounds, options.clock, options.device, options.batches, dtype)

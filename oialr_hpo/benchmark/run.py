@@ -50,9 +50,9 @@ def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: 
                     f"{fmean(oialr.ranks.values()):.0f}",
                     f"{oialr.total_percent:.1f}",
                     f"{oialr.trainable_percent:.2f}",
-                    f"{fmean(dense_times[recent]):.2f}",
-                    f"{fmean(times[recent]):.2f}",
-                    f"{changing:.1f}",
+                    f"{fmean(dense_times[recent]):.3g}",
+                    f"{fmean(times[recent]):.3g}",
+                    f"{changing:.3g}",
                 )
             )
     observed.append(seconds(lambda: Tracker(network, list(oialr.ranks))))
@@ -61,11 +61,11 @@ def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: 
     whole_dense, whole, svds = sum(dense_times), sum(times), sum(updates)
     at_length = (whole + svds * steps / PAPER_STEPS) / whole_dense
     tracked = fmean(observed) / (EPOCH * fmean(times))
-    print(f"\ndense {whole_dense:.0f} s; oialr {whole + svds:.0f} s, of which {svds:.0f} s change-over and updates")
+    print(f"\ndense {whole_dense:.3g} s; oialr {whole + svds:.3g} s, of which {svds:.3g} s change-over and updates")
     print(f"trainable parameters at the end: {oialr.trainable_percent:.2f} % of the dense network's")
     print(f"oialr / dense: {(whole + svds) / whole_dense:.3f} as run, {whole / whole_dense:.3f} without updates,")
     print(f"    {at_length:.3f} with as many updates in {PAPER_STEPS} steps")
-    print(f"stability: an observation of the dense network takes {observed[0]:.1f} s, at the end {observed[1]:.1f} s;")
+    print(f"stability: an observation of the dense network takes {observed[0]:.3g} s, at the end {observed[1]:.3g} s;")
     print(f"    one in {EPOCH} steps takes {tracked:.1%} of the time of oialr's steps")
 
 

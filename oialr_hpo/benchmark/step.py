@@ -1,8 +1,9 @@
 """`python -m oialr_hpo.benchmark step`: a whole training step, AdamW included, over ranks.
 
 The mini ViT of the paper (32x32 images, patches of 8) or VGG16 with batch norm on 32x32 images. Side by side in one
-run: the dense network, every W rebuilt at every forward (as the authors' code does), and ours. `x dense` is the
-median over the rounds, `fastest` compares the fastest rounds, which others on the machine disturb least.
+run: the dense network, every W rebuilt at every forward (as the authors' code does), and ours; with `--compile` also
+the dense network and ours as torch.compile makes them. `x dense` is the median over the rounds, `fastest` compares the
+fastest rounds, which others on the machine disturb least.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from oialr_hpo.benchmark.measure import (
     add_machine_options,
     interleaved,
     keep_freed_memory,
+    milliseconds,
     peak_memory,
     print_row,
 )
@@ -64,7 +66,7 @@ def adamw(model: nn.Module, device: str) -> torch.optim.Optimizer:
 
 
 def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: int, device: str, bf16: bool
+    model: Any, optimizer: torch.optim.Optimizer, batch: int, device: str, bf16: bool
 ) -> Callable[[], Any]:
     """A step on the same random images and labels each time; `model` is on `device` already."""
     model.train()
@@ -82,26 +84,43 @@ def training_step(
 
 
 def measure(
-    name: str, ranks: Sequence[int], batch: int, rounds: int, clock: str, rebuild: bool, device: str, bf16: bool
+    name: str,
+    ranks: Sequence[int],
+    batch: int,
+    rounds: int,
+    clock: str,
+    rebuild: bool,
+    compiles: bool,
+    device: str,
+    bf16: bool,
 ) -> None:
     build, include = NETWORKS[name]
     network = build().to(device)
-    dense = training_step(network, adamw(network, device), batch, device, bf16)
-    header = ("rank", "method ", "ms", "x dense", "fastest", "peak MB")
+    optimizer = adamw(network, device)
+    dense = training_step(network, optimizer, batch, device, bf16)
+    header = ("rank", "method  ", "ms", "x dense", "fastest", "peak MB")
     print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {clock} time, {device}{', bf16' * bf16}")
     print_row(header, header)
     for rank in ranks:
         alternatives = {"dense": dense}
+        if compiles:
+            torch.compiler.reset()  # else the ranks before count as recompilations of this one
+            alternatives["compiled"] = training_step(torch.compile(network), optimizer, batch, device, bf16)
         for method in ["rebuild"] * rebuild + ["ours"]:
             model = low_rank(build, include, rank, method == "rebuild").to(device)
-            alternatives[method] = training_step(model, adamw(model, device), batch, device, bf16)
+            low_rank_optimizer = adamw(model, device)
+            alternatives[method] = training_step(model, low_rank_optimizer, batch, device, bf16)
+        if compiles:
+            alternatives["ours, compiled"] = training_step(
+                torch.compile(model), low_rank_optimizer, batch, device, bf16
+            )
         times = interleaved(alternatives, rounds, clock)
         for method, taken in times.items():
             print_row(
                 (
                     str(rank),
                     method,
-                    f"{1e3 * taken.seconds:.0f}",
+                    milliseconds(taken.seconds),
                     f"{times['dense'].over(taken):.2f}",
                     f"{min(times['dense'].rounds) / min(taken.rounds):.2f}",
                     f"{peak_memory(alternatives[method]) / 1e6:.0f}",
@@ -118,6 +137,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch", type=positive, default=128)
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
+    parser.add_argument("--compile", action="store_true", help="the dense network and ours by torch.compile as well")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     add_machine_options(parser)
@@ -132,6 +152,7 @@ def main(arguments: Sequence[str]) -> None:
             options.rounds,
             options.clock,
             not options.no_rebuild,
+            options.compile,
             options.device,
             options.bf16,
         )

@@ -165,15 +165,17 @@ def _free() -> None:
 
 
 def _memory() -> int:
-    """Bytes of this process alone, on its GPU too; 0 where the system does not tell."""
+    """Bytes of this process alone, on all GPUs too; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm") as file:
             _, resident, shared, *_ = map(int, file.read().split())
     except OSError:
         return 0
     torch = sys.modules.get("torch")
-    on_gpu = torch.cuda.memory_allocated() if torch is not None and torch.cuda.is_available() else 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") + on_gpu
+    on_gpus = 0
+    if torch is not None and torch.cuda.is_initialized():
+        on_gpus = sum(map(torch.cuda.memory_allocated, range(torch.cuda.device_count())))
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") + on_gpus
 
 
 def _accelerator_failed(reason: str | None) -> bool:

@@ -52,7 +52,7 @@ class Checkpoint:
             "optimizer": self.optimizer.state_dict(),
             **{name: other.state_dict() for name, other in self.others.items()},
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_cuda": [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else [],
         }
         try:
             with written(self.path, "the checkpoint") as partial, open(partial, "wb") as file:
@@ -86,6 +86,11 @@ class Checkpoint:
             if name in state:  # else an older version wrote it
                 other.load_state_dict(state[name])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if state["random_cuda"] and self._device.type == "cuda":
+            states = state["random_cuda"]  # older versions wrote those of all GPUs
+            torch.cuda.set_rng_state(states[(self._device.index or 0) % len(states)], self._device)
         return state["progress"]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device

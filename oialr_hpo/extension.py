@@ -68,5 +68,6 @@ def resolve(path: str, kind: str = "objective", built_in: Iterable[str] = ()) ->
     except (Exception, SystemExit) as error:
         raise LookupError(f"{path!r}: {module} cannot be imported: {described(error)}") from None
     if not hasattr(imported, name):
-        raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, vars(imported))}".rstrip(";"))
+        there = [*vars(imported), *getattr(imported, "__all__", ())]  # which a module may load when asked for
+        raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, there)}".rstrip(";"))
     return getattr(imported, name)

@@ -174,7 +174,7 @@ def test_modules_that_do_not_import(
 )
 def test_networks_behind_a_hub_are_refused(name: str) -> None:
     """Whether timm has been imported or not."""
-    from oialr_hpo.tasks.network_names import check_network_name
+    from oialr_hpo.tasks.image_classification.network_names import check_network_name
 
     with pytest.raises(ValueError, match="a network of a hub or a directory cannot be searched") as caught:
         check_network_name(name)

@@ -20,7 +20,7 @@ from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State
-from oialr_hpo.tasks.image_classification import build_network
+from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training.loop import Diverged
 from oialr_hpo.training.objective import evaluate
 from oialr_hpo.training.schedule import rates, steps

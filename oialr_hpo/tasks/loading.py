@@ -1,0 +1,63 @@
+"""A task by its name: a built-in one, or someone's own as `package.module:Class`."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from oialr_hpo.extension import resolve
+from oialr_hpo.tasks.task import Task, TaskSettings
+
+BUILT_IN = tuple(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+"""The folders of this room. Each has `Settings`, and `Task`, which is asked for only where torch may be imported."""
+
+
+def load_settings(task: str) -> type[TaskSettings]:
+    """The class that checks the sections `data` and `model` of a task.
+
+    Raises:
+        LookupError: there is no such task.
+    """
+    if task in BUILT_IN:
+        settings: type[TaskSettings] = _built_in(task).Settings
+        return settings
+    return load_task(task).Settings
+
+
+def load_task(task: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        LookupError: there is no such task, or it lacks what a task has.
+    """
+    loaded: type[Task] = _built_in(task).Task if task in BUILT_IN else resolve(task, "task", BUILT_IN)
+    if task not in BUILT_IN and (wrong := _wrong_with(loaded)):
+        raise LookupError(f"{task!r} is no task: {wrong}; see oialr_hpo.tasks.Task")
+    return loaded
+
+
+def _built_in(task: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{task}")
+
+
+def _wrong_with(task: object) -> str | None:
+    """What makes a task unusable, as far as its class tells."""
+    if not isinstance(task, type):
+        return f"it is no class but {type(task).__name__}"
+    settings = getattr(task, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, TaskSettings)):
+        return "it has no class Settings that extends oialr_hpo.tasks.TaskSettings"
+    methods = ("build_model", "train_batches", "loss", "evaluate")
+    if missing := [name for name in methods if getattr(task, name, None) in (None, getattr(Task, name))]:
+        return f"it has no {', '.join(missing)}"
+    asked = {"__init__": dict.fromkeys(("batch_size", "seed", "device", "data_dir", "split"))}
+    for name in ("__init__", *methods):
+        given = [None] * (1 + {"build_model": 0, "loss": 2, "evaluate": 2}.get(name, 1))
+        method = inspect.getattr_static(task, name)
+        try:
+            if inspect.isfunction(method):
+                inspect.signature(method).bind(*given, **asked.get(name, {}))
+        except TypeError as error:
+            return f"{name}: {error}"
+    return None

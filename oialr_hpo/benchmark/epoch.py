@@ -30,7 +30,9 @@ from oialr_hpo.benchmark.step import low_rank
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.tasks import Task
-from oialr_hpo.tasks.images import ARCHIVES, cache_directory, find_source
+from oialr_hpo.tasks.cache import cache_directory
+from oialr_hpo.tasks.image_classification.cifar import ARCHIVES
+from oialr_hpo.tasks.image_classification.layouts import find_source
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.objective import build_task
 from oialr_hpo.training.optimizer import make_optimizer

@@ -9,7 +9,7 @@ import torch
 from oialr_hpo import search
 from oialr_hpo.experiment import load
 from oialr_hpo.runs.trial import State
-from oialr_hpo.tasks.augmentation import TrainAugmentation
+from oialr_hpo.tasks.image_classification.augmentation import TrainAugmentation
 from oialr_hpo.training import devices
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.loop import make_oialr

@@ -9,6 +9,8 @@ from oialr_hpo.experiment.space import Value
 
 
 class State(str, Enum):
+    """How far a trial has come, or how it ended."""
+
     RUNNING = "running"
     COMPLETE = "complete"
     PRUNED = "pruned"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Split = Literal["validation", "test"]
+"""Part of the data that a task measures on."""
 
 
 class DataError(Mistake):

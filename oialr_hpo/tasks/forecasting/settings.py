@@ -75,6 +75,8 @@ class AutoformerModel(Section):
 
 
 class ForecastingSettings(TaskSettings):
+    """The sections `data` and `model` of `forecasting`: time series, and Autoformer's sizes."""
+
     smaller_is_better = frozenset({"loss", "mse", "mae", "mae_units"})
 
     data: SeriesData

@@ -29,6 +29,8 @@ class ImageData(Section):
 
 
 class ImageClassificationSettings(TaskSettings):
+    """The sections `data` and `model` of `image_classification`: a data set of images, and a network."""
+
     smaller_is_better = frozenset({"loss", "error"})
     larger_is_better = frozenset({"top1", "top5"})
 

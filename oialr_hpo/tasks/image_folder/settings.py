@@ -42,6 +42,8 @@ class FolderData(Section):
 
 
 class ImageFolderSettings(TaskSettings):
+    """The sections `data` and `model` of `image_folder`: folders of images, and a network."""
+
     smaller_is_better = frozenset({"loss", "error"})
     larger_is_better = frozenset({"top1", "top5", "real_top1"})
 

@@ -111,9 +111,8 @@ def run(
             script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
-        objective: `package.module:function` that yields the records of a trial, see
-            `oialr_hpo.training.objective.evaluate`. A new search that has this one rehearses a step first, see
-            `oialr_hpo.engines.preflight`.
+        objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
+            A new search that has this one rehearses a step first, see `oialr_hpo.engines.preflight`.
         stop: knows afterwards whether a signal ended the search.
 
     Returns:

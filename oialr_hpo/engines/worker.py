@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oialr_hpo.engines.replicas import Followers
 
 
-OBJECTIVE = "oialr_hpo.training.objective:evaluate"
+OBJECTIVE = "oialr_hpo.objective:evaluate"
 """What a trial does, unless a search has an objective of its own."""
 
 FAILURES = {

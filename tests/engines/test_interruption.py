@@ -93,7 +93,7 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
 def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     out = tmp_path / "run"
     changes = ["training.epochs=400", "model.arguments.depth=1", "data.train_images=320", "trials=20"]
-    objective = "oialr_hpo.training.objective:evaluate"
+    objective = "oialr_hpo.objective:evaluate"
     searching = subprocess.Popen(
         [str(MPIRUN), "-n", "3", sys.executable, "-c", SCRIPT, str(out), objective, "", *changes]
     )

@@ -22,7 +22,7 @@ TWO = SCRIPT.replace("objective=objective", "objective=objective, ranks_per_tria
 
 def test_two_ranks_train_what_one_would(tmp_path: Path) -> None:
     changes = ["training.epochs=3", "model.arguments.depth=1", "data.train_images=320", "trials=5"]
-    done = mpirun(4, "-c", TWO, str(tmp_path / "run"), "oialr_hpo.training.objective:evaluate", "", *changes)
+    done = mpirun(4, "-c", TWO, str(tmp_path / "run"), "oialr_hpo.objective:evaluate", "", *changes)
     assert done.returncode == 0, done.stderr
     run = RunDirectory.open(tmp_path / "run")
     trials = run.trials()
@@ -53,7 +53,7 @@ def test_a_trial_that_fails_on_one_of_its_ranks_fails_alone(tmp_path: Path) -> N
 def test_a_signal_to_a_second_rank_interrupts_and_resume_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     changes = ["training.epochs=36", "model.arguments.depth=1", "data.train_images=320", "trials=2"]
-    arguments = [str(out), "oialr_hpo.training.objective:evaluate"]
+    arguments = [str(out), "oialr_hpo.objective:evaluate"]
     searching = subprocess.Popen([str(MPIRUN), "-n", "4", sys.executable, "-c", TWO, *arguments, "", *changes])
     wait_for_epoch(out, workers=2)
     os.kill(max(running(out)), signal.SIGUSR1)

@@ -13,6 +13,11 @@ Duration = Annotated[int, Ge(0)] | Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
+def steps(duration: Duration, total: int) -> int:
+    """A duration in optimizer steps: a whole number is one already, a fraction is one of `total` steps."""
+    return duration if isinstance(duration, int) else round(duration * total)
+
+
 class Section(BaseModel):
     """A section of an experiment file; this one has no settings."""
 

@@ -23,7 +23,7 @@ DOORS = {
 LAYERS = [
     FOUNDATIONS,
     {"oialr"},
-    {"tasks", "methods"},
+    {"tasks", "methods", "optimization"},
     {"experiment"},
     {"runs"},
     {"training"},

@@ -22,10 +22,10 @@ from oialr_hpo.benchmark.measure import print_table
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import load
 from oialr_hpo.oialr import optimizer_state
+from oialr_hpo.optimization import make_schedule
 from oialr_hpo.training.loop import make_oialr
 from oialr_hpo.training.objective import build_task
 from oialr_hpo.training.optimizer import make_optimizer
-from oialr_hpo.training.schedule import make_schedule
 
 BETAS = (0.9, 0.999)  # of the experiment's AdamW
 EARLY = 10  # steps counted as right after a change of basis

@@ -10,10 +10,10 @@ from oialr_hpo.experiment.settings import (
     OIALRSettings,
     Sampler,
     SamplerName,
-    Schedule,
     Training,
     seconds,
 )
+from oialr_hpo.optimization import Schedule
 
 __all__ = [
     "MOST_THREADS",

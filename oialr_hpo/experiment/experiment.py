@@ -9,9 +9,10 @@ from pydantic import Field, ValidationError
 from oialr_hpo import tasks
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.score import Bound, Score
-from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, OIALRSettings, Sampler, Schedule, Training
+from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, OIALRSettings, Sampler, Training
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_parameter
 from oialr_hpo.mistake import Mistake, described, hint
+from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
 from oialr_hpo.section import Section, first_mistake
 
 
@@ -170,7 +171,22 @@ def validated(content: dict[str, Any], where: str) -> Experiment:
         raise ExperimentError(f"{where}: {first_mistake(error, settings)}") from None
     except Exception as error:
         raise ExperimentError(f"{where}: task: {experiment.task}: {described(error)}") from error
+    _find_own(experiment, where)
     return experiment.model_copy(update=resolved.model_dump())
+
+
+def _find_own(experiment: Experiment, where: str) -> None:
+    """Import what is named as `package.module:Name`."""
+    optimizer, schedule = experiment.training.optimizer, experiment.schedule.name
+    try:
+        key = "training.optimizer"
+        if ":" in optimizer:
+            load_optimizer(optimizer)
+        key = "schedule.name"
+        if ":" in schedule:
+            load_rate(schedule)
+    except LookupError as error:
+        raise ExperimentError(f"{where}: {key}: {error}") from None
 
 
 def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from oialr_hpo.experiment.optimizer_names import check_optimizer_name
+from oialr_hpo.optimization import check_optimizer_name
 from oialr_hpo.section import Duration, Section, Share
 
 OF_ALL_OPTIMIZERS = {
@@ -22,12 +22,14 @@ class Training(Section):
     epochs: int = Field(ge=1, description="of a run")
     batch_size: int = Field(ge=1, description="samples of a batch, which --ranks-per-trial shares out")
     accumulation_steps: int = Field(1, ge=1, description="so many batches make one optimizer step together")
-    optimizer: str = Field("adamw", description="adamw, adam or sgd of torch, or one of timm's factory")
+    optimizer: str = Field(
+        "adamw", description="adamw, adam or sgd of torch, one of timm's factory, or package.module:Class"
+    )
     optimizer_arguments: dict[str, Any] = Field({}, description="its own, such as {betas: [0.9, 0.98]}")
     weight_decay: float = Field(0.01, ge=0, description="of the optimizer")
     decay_bias_and_norm: bool = Field(True, description="false: only matrices, and not those that a network exempts")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer, as a share of the next one's")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of timm's optimizers that have one")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of other optimizers that have one")
     clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="measure an average of the weights, w = d w + (1 - d) new")
     precision: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
@@ -46,25 +48,6 @@ class Training(Section):
             if name in arguments:
                 raise ValueError(f"{name} is set as {setting}")
         return arguments
-
-
-class Schedule(Section):
-    """The learning rate, set before every optimizer step.
-
-    `cosine` is timm's CosineLRScheduler with its knobs; `min_lr` above `lr` makes the rate rise.
-    `halving` multiplies by 0.5 after every epoch but the first (Autoformer).
-    """
-
-    name: Literal["cosine", "halving"] = Field("cosine", description="timm's cosine, or half the rate every epoch")
-    lr: float = Field(gt=0, description="the peak, where cosine starts after the warm-up")
-    min_lr: float = Field(0.0, ge=0, description="where cosine ends; above lr the rate rises")
-    warmup_lr: float = Field(0.0, ge=0, description="where the warm-up starts")
-    warmup: Duration = Field(0, description="from warmup_lr to lr")
-    cooldown: Duration = Field(0, description="at min_lr, at the end")
-    cycle_mul: float = Field(1.0, gt=0, description="length of a cycle, as a multiple of the one before")
-    cycle_decay: float = Field(1.0, gt=0, description="peak of a cycle, as a multiple of the one before")
-    cycle_limit: int = Field(1, ge=1, description="cycles at most")
-    k_decay: float = Field(1.0, gt=0, description="exponent of the elapsed share; below 1 the rate falls sooner")
 
 
 class OIALRSettings(Section):

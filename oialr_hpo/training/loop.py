@@ -13,14 +13,15 @@ from torch import nn
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
 from oialr_hpo.oialr.stability import Tracker
+from oialr_hpo.optimization import make_schedule
 from oialr_hpo.runs.record import metrics
 from oialr_hpo.runs.scoring import goals
+from oialr_hpo.section import steps
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.optimizer import make_optimizer
-from oialr_hpo.training.schedule import make_schedule, steps
 from oialr_hpo.training.sizes import SIZES, count, sizes
 from oialr_hpo.training.step import Stepper, make_average
 from oialr_hpo.training.weights import describe, save_weights

@@ -1,35 +1,31 @@
-"""The optimizer of an experiment: torch's own, fused, or one of timm's factory."""
+"""The optimizer of an experiment, with a network's parameters in their groups."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from oialr_hpo.experiment import Training
-from oialr_hpo.experiment.optimizer_names import FUSED
+from oialr_hpo.optimization import create_optimizer
 
 
 def make_optimizer(model: nn.Module, settings: Training, lr: float) -> torch.optim.Optimizer:
     """The optimizer of an experiment.
 
     Raises:
+        LookupError: there is no such optimizer.
         ValueError: it does not know an argument, or the network does not tell its layers, which `layer_decay` needs.
     """
-    name, groups = settings.optimizer, parameter_groups(model, settings)
-    own = {key: tuple(each) if isinstance(each, list) else each for key, each in settings.optimizer_arguments.items()}
-    arguments: dict[str, Any] = {"lr": lr, "weight_decay": settings.weight_decay, **own}
-    try:
-        if name not in FUSED:
-            return create_optimizer_v2(groups, name, momentum=settings.momentum, **arguments)
-        if name == "sgd":
-            arguments = {"momentum": settings.momentum, **arguments}
-        kind: Any = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
-        optimizer: torch.optim.Optimizer = kind(groups, **{"fused": True, **arguments})
-        return optimizer
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise ValueError(f"training.optimizer_arguments: {name}: {error}") from error
+    return create_optimizer(
+        settings.optimizer,
+        parameter_groups(model, settings),
+        lr=lr,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        arguments=settings.optimizer_arguments,
+    )
 
 
 def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from timm.scheduler import create_scheduler_v2
 
 from oialr_hpo import search, train
-from oialr_hpo.experiment import Experiment, Schedule, load
+from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.export import export
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
@@ -23,7 +21,6 @@ from oialr_hpo.runs.trial import State
 from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training.loop import Diverged
 from oialr_hpo.training.objective import evaluate
-from oialr_hpo.training.schedule import rates, steps
 
 DROPOUT = {
     "img_size": 8,
@@ -40,41 +37,6 @@ SMALL = ["training.epochs=3", "model.arguments.depth=1", "data.train_images=320"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return search.run("vit_digits", changes=[*SMALL, "trials=4"], out=tmp_path_factory.mktemp("runs") / "small", jobs=2)
-
-
-def test_durations_are_steps_or_fractions() -> None:
-    assert steps(500, 14700) == 500
-    assert steps(0.033333333, 14700) == 490
-    assert steps(0, 100) == steps(0.0, 100) == 0
-
-
-def test_the_cosine_is_that_of_timms_training_script() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=3e-4)
-    scheduler, epochs = create_scheduler_v2(
-        optimizer,
-        num_epochs=290,
-        warmup_epochs=10,
-        cooldown_epochs=10,
-        warmup_lr=1e-5,
-        min_lr=1e-5,
-        k_decay=0.34,
-        step_on_epochs=False,
-        updates_per_epoch=49,
-    )
-    expected = []
-    for t in range(epochs * 49):
-        scheduler.step_update(t)
-        expected.append(optimizer.param_groups[0]["lr"])
-    assert rates(load("vit_cifar").schedule, 300 * 49, 49) == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_minimum_above_the_peak_makes_the_rate_rise() -> None:
-    rising = rates(Schedule(lr=3e-4, min_lr=8e-4, warmup_lr=1e-4, warmup=10, k_decay=0.34), 100, 10)
-    assert rising == sorted(rising) and rising[0] == 1e-4 and rising[-1] > 7e-4
-
-
-def test_halving_starts_after_the_second_epoch() -> None:
-    assert rates(Schedule(name="halving", lr=1e-4), 8, 2) == [1e-4] * 4 + [5e-5] * 2 + [2.5e-5] * 2
 
 
 def test_a_trial_converts_and_cuts_and_reports_it(finished: RunDirectory) -> None:

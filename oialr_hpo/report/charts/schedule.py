@@ -2,8 +2,10 @@
 
 import plotly.graph_objects as go
 
+from oialr_hpo.optimization import rates
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import BLUE, ORANGE
+from oialr_hpo.section import steps
 
 TITLE = "Learning rate of the best beside the untuned one"
 
@@ -12,8 +14,6 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
     """As the paper's Figure 3: of the best trial and of the untuned settings, with their change-over."""
     if not facts.winners:
         raise NothingToDraw("No trial is complete and meets the constraints.")
-    from oialr_hpo.training.schedule import rates, steps  # loads torch
-
     winner = facts.winners[0]
     per_epoch = winner.epochs[0].get("step") if winner.epochs else None
     if not per_epoch:

@@ -13,18 +13,16 @@ from typing import Any
 import yaml
 
 from oialr_hpo.experiment import Experiment, flatten
+from oialr_hpo.experiment.metrics import METRICS, decimals, shown_metrics
 from oialr_hpo.files import write_whole
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError, finite
 from oialr_hpo.runs.printing import clock
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State, Trial
-from oialr_hpo.status import shown_metrics
 
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")
 LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}
-FINE = ("loss", "mse", "mae", "error")  # with four decimals, as all means below one
-COUNTS = ("parameters", "trainable_parameters")  # without decimals
 MARKS = (
     "Mean ± standard deviation over the seeds, on the test split. ≠ differs from the paper's number, † from the dense "
     "network here, by more than the standard deviations of the two together."
@@ -121,9 +119,9 @@ def _columns(comparisons: Iterable[Comparison]) -> dict[str, str]:
     for comparison in comparisons:
         for measured in comparison.rows.values():
             for trial in _complete(measured.tested):
-                sizes = {"minutes": "minutes", "total_percent": "total %", "trainable_percent": "trainable %"}
-                sizes |= {"parameters": "parameters", "trainable_parameters": "trainable parameters"}
-                return {name: name for name in shown_metrics(trial) if name not in sizes} | sizes
+                headed = {metric.name: metric.heading for metric in METRICS.values() if metric.heading}
+                own = {name: name for name in shown_metrics(trial.metrics, "trials") if name not in headed}
+                return own | {"minutes": "minutes"} | headed
     return {}
 
 
@@ -158,7 +156,7 @@ def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> di
     if trials:
         devices = sorted({str(trial.metrics.get("device", "unknown")) for trial in trials})
         row["trained"] = [" and ".join(devices), min(measured.tested.environment["workers"], len(ended))]
-        names = [*shown_metrics(trials[0])]
+        names = shown_metrics(trials[0].metrics, "trials")
         row["metrics"] = {name: _statistics([trial.metrics.get(name, math.nan) for trial in trials]) for name in names}
         row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
     for metric, cell in row["metrics"].items():
@@ -246,7 +244,9 @@ def _cell(row: Mapping[str, Any], metric: str) -> str:
 def _number(metric: str, cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return ""
-    digits = 0 if metric in COUNTS else 4 if metric in FINE or abs(cell["mean"]) < 1 else 2
+    digits = decimals(metric)
+    if digits is None:
+        digits = 4 if abs(cell["mean"]) < 1 else 2
     return f"{cell['mean']:,.{digits}f}" + ("" if cell["std"] is None else f" ± {cell['std']:,.{digits}f}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import Parser, command, path, positive
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, strict_yaml
+from oialr_hpo.experiment.metrics import METRICS
 from oialr_hpo.files import write_whole
 from oialr_hpo.mistake import escaped
 from oialr_hpo.runs.directory import RunDirectory
@@ -124,7 +125,7 @@ def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
 
 def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     metrics = trial.metrics
-    shown = ("loss", "top1", "top5", "mse", "mae", "total_percent", "trainable_percent")
+    shown = [metric.name for metric in METRICS.values() if "export" in metric.shown]
     figures = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
     if "trainable_parameters" in metrics:
         figures += f", {metrics['trainable_parameters']:,} of {metrics['parameters']:,} parameters trained"

@@ -31,9 +31,9 @@ from oialr_hpo.experiment import Experiment, SamplerName
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import say
+from oialr_hpo.runs.summary import summary
 from oialr_hpo.runs.trial import State
 from oialr_hpo.runs.warm_start import with_starts
-from oialr_hpo.status import summary
 
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
 

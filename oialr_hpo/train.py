@@ -18,6 +18,7 @@ from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import FAILURES, threads_per_worker
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.metrics import MEANING, METRICS, shown_metrics
 from oialr_hpo.files import check_writable, discard
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
@@ -28,12 +29,11 @@ from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.search import environment
-from oialr_hpo.status import MEANING, NOTES
 from oialr_hpo.tasks import Split
 from oialr_hpo.training.faults import Fault, explain
 from oialr_hpo.training.objective import evaluate
 
-PRINTED = ("lr", "train_loss", "track_share")  # of the notes, per epoch
+PRINTED = [metric.name for metric in METRICS.values() if "epoch" in metric.shown]
 
 
 @command
@@ -237,7 +237,7 @@ def train(
 
 def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
     """An epoch's record in words; what was measured on the test split has a line of its own."""
-    numbers = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name not in NOTES}
+    numbers = {name: record[name] for name in shown_metrics(record, "trials")}
     progress = {name: record[name] for name in PRINTED if name in record}
     validated = record.get("validation")
     shown = progress | (numbers if validated is None else validated)
@@ -260,12 +260,11 @@ def report(trials: Sequence[Trial], split: Split) -> str:
     seeds = " ".join(str(trial.seed) for trial in scored)
     header = [f"{split} split, seeds {seeds}", "mean", "std", "best epoch's mean"]
     rows: list[list[Any]] = []
-    for name, value in scored[0].metrics.items():
-        if isinstance(value, (int, float)) and (name not in NOTES or name in ("train_loss", "seconds")):
-            values = [trial.metrics.get(name, math.nan) for trial in scored]
-            bests = [trial.best_epoch.get(name, math.nan) for trial in scored if split == "validation"]
-            spread = stdev(values) if len(values) > 1 else None
-            rows.append([name, fmean(values), spread, fmean(bests) if bests else None])
+    for name in shown_metrics(scored[0].metrics, "seeds"):
+        values = [trial.metrics.get(name, math.nan) for trial in scored]
+        bests = [trial.best_epoch.get(name, math.nan) for trial in scored if split == "validation"]
+        spread = stdev(values) if len(values) > 1 else None
+        rows.append([name, fmean(values), spread, fmean(bests) if bests else None])
     return table(header, rows)
 
 

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from statistics import fmean
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.printing import clock, describe, say, scores
 from oialr_hpo.runs.ranking import Standing, front
+from oialr_hpo.runs.time_left import durations, time_left
 from oialr_hpo.runs.trial import Trial
 
 
@@ -54,23 +54,3 @@ def _best(leaders: Sequence[Standing]) -> str:
         return f"{len(leaders)} on the Pareto front"
     numbers = ", ".join(f"#{trial.number}" for trial in leaders[0].trials)
     return f"best {scores(leaders[0])} ({numbers})"
-
-
-def durations(trials: Sequence[Trial]) -> list[float]:
-    """Seconds for which trials like these hold a worker that is warm: with the least setting up that was seen."""
-    least = min((trial.setup_seconds for trial in trials), default=0.0)
-    return [trial.seconds + least for trial in trials]
-
-
-def time_left(durations: Sequence[float], total: int, workers: int, deadline: float | None = None) -> float | None:
-    """Seconds until `total` trials are through, where these have ended and all workers are busy; None where over.
-
-    A running trial is taken to be half done, the others to take as long as those that ended. At the `deadline`, in
-    time.time(), the search is taken to end.
-    """
-    remaining = total - len(durations)
-    if remaining <= 0 or not durations:
-        return None
-    busy = min(workers, remaining)
-    left = fmean(durations) * (remaining - busy / 2) / busy
-    return left if deadline is None else min(left, max(0.0, deadline - time.time()))

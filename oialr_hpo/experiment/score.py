@@ -6,14 +6,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from oialr_hpo.experiment.metrics import NOTES
+
 Direction = Literal["minimize", "maximize"]
 DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
-
-SMALLER_IS_BETTER = frozenset(
-    {"trainable_percent", "total_percent", "trainable_parameters", "parameters"}
-    | {"seconds", "setup_seconds", "train_loss", "data_wait", "track_share"}
-)
-"""Of the metrics that the training loop adds to a task's own."""
 
 
 class Goal(NamedTuple):
@@ -103,7 +99,7 @@ def misdirected(score: Score, smaller: Set[str], larger: Set[str]) -> str | None
         larger: those that are better when larger.
     """
     known: dict[str, Direction] = {
-        **dict.fromkeys(SMALLER_IS_BETTER, "minimize"),
+        **dict.fromkeys((note.name for note in NOTES if note.smaller_is_better), "minimize"),
         **dict.fromkeys(larger, "maximize"),
         **dict.fromkeys(smaller, "minimize"),
     }

@@ -8,10 +8,10 @@ import optuna
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.report import study
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.leaders import untuned
 from oialr_hpo.runs.ranking import best, pareto_front
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.runs.usage import Span
-from oialr_hpo.status import untuned
 
 TOP = 3  # winners, of which more is shown
 

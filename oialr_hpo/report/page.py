@@ -8,12 +8,13 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from oialr_hpo.experiment.metrics import shown_metrics
 from oialr_hpo.report.charts import Chart
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.report.look import COLORS, WORDS
+from oialr_hpo.runs.leaders import leaders
 from oialr_hpo.runs.printing import clock, figure
 from oialr_hpo.runs.trial import State, Trial
-from oialr_hpo.status import leaders, shown_metrics
 
 TOP = 5
 
@@ -142,10 +143,10 @@ def _chart(chart: Chart) -> str:
 
 
 def _leaders(facts: Facts) -> str:
-    compared = leaders(facts.run, facts.trials, TOP)
+    compared = leaders(facts.trials, facts.experiment, TOP)
     if not compared:
         return "<p>No trial has a score yet.</p>"
-    metrics = shown_metrics(compared[0][1])
+    metrics = shown_metrics(compared[0][1].metrics, "trials")
     scores = ["score"] if len(facts.goals) == 1 else [f"score: {name}" for name in facts.goals]
     rows = [
         [name, trial.number, *trial.scores, *(trial.metrics.get(metric) for metric in metrics), clock(trial.seconds)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oialr_hpo.experiment.metrics import METRICS
 from oialr_hpo.runs.trial import Role, State
 
 Event = dict[str, Any]
@@ -87,7 +88,7 @@ def _end(event: Event) -> Event | None:
 
 
 def _not_numbers(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A record of metrics, in which JSON's null was NaN or an infinity; None where the framework's own are damaged."""
+    """A record of metrics, in which JSON's null was NaN or an infinity; None where declared ones are damaged."""
     if not all(record[name] is None or number(record[name]) for name in _NUMBERS if name in record):
         return None
     return {key: math.nan if value is None else value for key, value in record.items()}
@@ -114,7 +115,7 @@ def _settings(value: Any) -> bool:
     return _mapping(value) and all(isinstance(item, (bool, int, float, str, type(None))) for item in value.values())
 
 
-_NUMBERS = ("trainable_percent", "total_percent", "lr", "train_loss", "loss", "error", "top1", "top5", "mse", "mae")
+_NUMBERS = [metric.name for metric in METRICS.values() if metric.kind == "number"]
 _ALWAYS: dict[str, Callable[[Any], bool]] = {"time": _time}
 _NEEDED: dict[str, dict[str, Callable[[Any], bool]]] = {
     "open": {},

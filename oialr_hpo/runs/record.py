@@ -9,21 +9,15 @@ from dataclasses import fields
 from numbers import Complex, Real
 from typing import Any
 
+from oialr_hpo.experiment.metrics import NOTES
 from oialr_hpo.runs.trial import Trial
 
-TABLES = ("ranks", "full_ranks", "stability", "similarity", "validation")
-"""Notes that hold numbers by name: of every layer, or of the validation split beside those of the test split."""
-
-NOTES = (
-    *("epoch", "step", "lr", "train_loss", "parameters", "trainable_parameters", "total_percent", "trainable_percent"),
-    *("device", "data_wait", "track_share", "seconds", "setup_seconds", *TABLES),
-)
-"""What the training loop says itself, and an objective may."""
-
+TABLES = frozenset(note.name for note in NOTES if note.kind == "table")
+NOTED = frozenset(note.name for note in NOTES)
 TRIAL = frozenset({field.name for field in fields(Trial)} | {"score", "event", "time", "clock"})
 """What is said of a trial as a whole."""
 
-RESERVED = TRIAL.union(NOTES)
+RESERVED = TRIAL | NOTED
 LONGEST_NAME = 100
 
 
@@ -62,7 +56,7 @@ def plain(record: object) -> dict[str, Any]:
         elif name == "epoch":
             content[name] = _whole(value, what)
         else:
-            content[_free(name, TRIAL.difference(NOTES), items)] = _number(value, what)
+            content[_free(name, TRIAL - NOTED, items)] = _number(value, what)
     return content
 
 

@@ -15,8 +15,8 @@ from oialr_hpo.experiment import Experiment, ExperimentError, Sampler, load, shi
 from oialr_hpo.experiment.space import Choice, Space, as_text, parse_parameter
 from oialr_hpo.export import export
 from oialr_hpo.report.study import derive
+from oialr_hpo.runs.leaders import untuned
 from oialr_hpo.runs.trial import Role
-from oialr_hpo.status import untuned
 
 BOWL = "tests.objectives:bowl"
 

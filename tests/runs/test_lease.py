@@ -15,6 +15,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.lease import SILENCE, Lease, Taken
+from oialr_hpo.runs.summary import not_running
 from oialr_hpo.runs.trial import State
 from tests.engines.test_interruption import Start, start, wait_for_epoch  # noqa: F401 (start is a fixture)
 from tests.engines.test_search import run
@@ -68,7 +69,7 @@ def test_trainings_that_ended_are_done(tmp_path: Path) -> None:
     log.end(trial)
     assert "not running" not in status.summary(held)
     (tmp_path / "environment.yaml").unlink()
-    assert status.not_running(held, []) is None
+    assert not_running(held, []) is None
 
 
 def test_looking_at_the_lock_keeps_no_search_out(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The metrics of a training's records: each is declared here, once, and whoever reads, shows or writes them follows.
+
+What is not declared is a metric of someone's task: a number that every table of trials shows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Place = Literal["trials", "seeds", "epoch", "export"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that a record says.
+
+    Attributes:
+        name: in records, files and tables.
+        kind: a table holds numbers by name, such as one of every layer.
+        smaller_is_better: a search that aims at large ones is refused.
+        shown: where people see it: `trials` (tables of trials: status, report, comparisons), `seeds` (the table at the
+            end of `train`), `epoch` (a line of `train`), `export` (the heading of an exported file).
+        heading: of its column in a comparison, where that is not the name.
+        decimals: of its means in a comparison; None: by their size.
+    """
+
+    name: str
+    kind: Literal["number", "text", "table"] = "number"
+    smaller_is_better: bool = False
+    shown: tuple[Place, ...] = ()
+    heading: str | None = None
+    decimals: int | None = None
+
+
+OF_TASKS = (
+    Metric("loss", shown=("trials", "seeds", "export"), decimals=4),
+    Metric("error", shown=("trials", "seeds"), decimals=4),
+    Metric("top1", shown=("trials", "seeds", "export")),
+    Metric("top5", shown=("trials", "seeds", "export")),
+    Metric("mse", shown=("trials", "seeds", "export"), decimals=4),
+    Metric("mae", shown=("trials", "seeds", "export"), decimals=4),
+)
+"""Of the tasks that come with this package; whether small or large ones are good, each task says itself."""
+
+NOTES = (
+    Metric("epoch"),
+    Metric("step"),
+    Metric("lr", shown=("epoch",)),
+    Metric("train_loss", smaller_is_better=True, shown=("epoch", "seeds")),
+    Metric("total_percent", smaller_is_better=True, shown=("trials", "seeds", "export"), heading="total %"),
+    Metric("trainable_percent", smaller_is_better=True, shown=("trials", "seeds", "export"), heading="trainable %"),
+    Metric("parameters", smaller_is_better=True, shown=("trials", "seeds"), heading="parameters", decimals=0),
+    Metric(
+        "trainable_parameters",
+        smaller_is_better=True,
+        shown=("trials", "seeds"),
+        heading="trainable parameters",
+        decimals=0,
+    ),
+    Metric("device", kind="text"),
+    Metric("data_wait", smaller_is_better=True),
+    Metric("track_share", smaller_is_better=True, shown=("epoch", "trials", "seeds")),
+    Metric("seconds", smaller_is_better=True, shown=("seeds",)),
+    Metric("setup_seconds", smaller_is_better=True),
+    Metric("ranks", kind="table"),
+    Metric("full_ranks", kind="table"),
+    Metric("stability", kind="table"),
+    Metric("similarity", kind="table"),
+    Metric("validation", kind="table"),
+)
+"""What the training loop says itself, and an objective may."""
+
+MEANING = (
+    "seconds: of training and evaluating; setup_seconds: before that, for imports, data and network. parameters: with "
+    "frozen ones; total_percent and trainable_percent: of the parameters of the dense network that the file describes."
+)
+
+METRICS = {metric.name: metric for metric in (*OF_TASKS, *NOTES)}
+"""By name."""
+
+
+def decimals(name: str) -> int | None:
+    """Of a metric's means in a comparison; None: by their size."""
+    return METRICS[name].decimals if name in METRICS else None
+
+
+def shown_metrics(record: Mapping[str, Any], place: Place) -> list[str]:
+    """The names of the numbers of a record that are shown in a place, in the record's order."""
+    return [name for name, value in record.items() if isinstance(value, (int, float)) and place in _places(name)]
+
+
+def _places(name: str) -> tuple[Place, ...]:
+    return METRICS[name].shown if name in METRICS else ("trials", "seeds")

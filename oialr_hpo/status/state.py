@@ -1,0 +1,42 @@
+"""How a search stands, for programs."""
+
+from collections import Counter
+from typing import Any
+
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import Standing, front
+from oialr_hpo.runs.summary import current
+from oialr_hpo.runs.trial import State
+
+
+def status(run: RunDirectory) -> dict[str, Any]:
+    """Trials by state, the best so far, time used, and the share of worker time spent on trials."""
+    alive = run.alive
+    trials, usage = current(run, alive), run.usage()
+    states = Counter(trial.state for trial in trials)
+    winners, several_goals = front(trials), len(run.experiment.score.goals) > 1
+    return {
+        "running": alive,
+        "trials": {state.value: states[state] for state in State},
+        "goals": {goal.metric: goal.direction for goal in run.experiment.score.goals},
+        "budget": run.experiment.trials,
+        "workers": run.environment["workers"],
+        "seconds": usage.elapsed,
+        "utilization": usage.utilization,
+        "best": _best(winners[0]) if winners and not several_goals else None,
+        "pareto_front": [_best(standing) for standing in winners] if several_goals else None,
+    }
+
+
+def _best(standing: Standing) -> dict[str, Any]:
+    trial = standing.trial
+    return {
+        "number": trial.number,
+        "score": standing.scores[0],
+        "scores": standing.scores,
+        "trials": [each.number for each in standing.trials],
+        "settings": trial.settings,
+        "metrics": trial.metrics,
+        "seconds": trial.seconds,
+        "setup_seconds": trial.setup_seconds,
+    }

@@ -95,14 +95,10 @@ UP = {
     ("benchmark.utilization", "utilization.__main__"),
     ("check.machine", "search"),
     ("probe", "utilization.__main__"),
-    ("report.facts", "status"),
-    ("report.page", "status"),
     ("reproduce", "export"),
     ("reproduce", "search"),
     ("search", "probe"),
-    ("search", "status"),
     ("train", "search"),
-    ("train", "status"),
 }
 """Arrows that do not point to a lower room."""
 FLAT = {"comparison"}

@@ -203,7 +203,7 @@ def observe(
     from oialr_hpo.training.loop import Diverged, train
     from oialr_hpo.training.objective import build_task
     from oialr_hpo.utilization import Accuracy, analyse
-    from oialr_hpo.utilization.__main__ import IMAGES
+    from oialr_hpo.utilization.images import IMAGES
 
     started = time.perf_counter()
     torch.set_num_threads(threads or threads_per_worker(1))

@@ -126,7 +126,7 @@ def test_a_damaged_experiment_file(
 def test_damaged_weights(suffix: str, tmp_path: Path, damage: Damage) -> None:
     from safetensors.torch import save_file
 
-    from oialr_hpo.utilization.__main__ import CheckpointError, read_weights
+    from oialr_hpo.utilization.weights import CheckpointError, read_weights
 
     file = tmp_path / f"weights.{suffix}"
     remove(file)

@@ -15,6 +15,7 @@ from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.report import __main__ as report
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.utilization import __main__ as utilization
+from oialr_hpo.utilization import weights
 from tests.test_commands import line_of
 
 BOWL = "tests.objectives:bowl"
@@ -121,8 +122,8 @@ def test_weights_that_are_none(content: Any, tmp_path: Path) -> None:
     import torch
 
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(utilization.CheckpointError, match="holds something else than a state dict"):
-        utilization.read_weights(tmp_path / "weights.pt")
+    with pytest.raises(weights.CheckpointError, match="holds something else than a state dict"):
+        weights.read_weights(tmp_path / "weights.pt")
 
 
 def test_weights_are_for_all_that_the_umask_lets_in_and_say_what_they_are(

@@ -18,7 +18,7 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
 from oialr_hpo.utilization import Accuracy, Utilization, analyse
-from oialr_hpo.utilization.__main__ import image_task
+from oialr_hpo.utilization.images import image_task
 
 HEADER = ["epochs", "tolerance", "accuracy", "MLU %", "same ranks", "off by, MLU", "passes", "plain", "", "time"]
 

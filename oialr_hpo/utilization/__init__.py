@@ -4,7 +4,8 @@ The method of "Revealing the Utilized Rank of Subspaces of Learning in Neural Ne
 """
 
 from oialr_hpo.utilization.accuracy import Accuracy
+from oialr_hpo.utilization.analysis import analyse
 from oialr_hpo.utilization.factorise import compact, factorise
-from oialr_hpo.utilization.search import LayerUtilization, Utilization, analyse
+from oialr_hpo.utilization.found import LayerUtilization, Utilization
 
 __all__ = ["Accuracy", "LayerUtilization", "Utilization", "analyse", "compact", "factorise"]

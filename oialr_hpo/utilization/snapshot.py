@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from oialr_hpo.utilization.found import Utilization
 from oialr_hpo.utilization.published import Published
-from oialr_hpo.utilization.search import Utilization
 
 NAMED_LAYERS = 60  # more layers than that: only some get their name
 GREY, BLUE = "0.55", "#1f5fa8"

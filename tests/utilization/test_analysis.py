@@ -2,20 +2,16 @@
 
 import copy
 import json
-import math
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from oialr_hpo.utilization import Accuracy, Utilization, analyse
 from oialr_hpo.utilization.gram import gram_matrices
-from oialr_hpo.utilization.search import smallest
 from tests.utilization.conftest import Batches, digits
 
 TOLERANCE = 0.3
@@ -154,21 +150,6 @@ def test_what_cannot_be_analysed_says_why(batches: tuple[Batches, Batches]) -> N
         analyse(nn.Sequential(nn.Flatten()), batches[0], Accuracy(batches[1]))
     with pytest.raises(ValueError, match="the batches hold no image; is the data set empty"):
         analyse(grouped, batches[0], Accuracy(iter(())))
-
-
-@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 500))
-def test_bisection_finds_the_border_with_and_without_a_guess(size: int, border: int, guess: int) -> None:
-    border, guess, tried = min(border, size), min(guess, size), list[int]()
-
-    def holds(k: int) -> bool:
-        tried.append(k)
-        return k >= border
-
-    assert smallest(holds, size) == border
-    assert len(tried) <= math.ceil(math.log2(size)) and len(set(tried)) == len(tried)
-    tried.clear()
-    assert smallest(holds, size, guess) == border
-    assert len(tried) <= math.ceil(math.log2(size)) + 1 and all(0 < k < size for k in tried)
 
 
 def share(process: int, address: str, network: nn.Module, expected: list[tuple[int, int]]) -> None:

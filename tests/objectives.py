@@ -18,6 +18,12 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
 
 
+def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """What a small training could have measured; two records."""
+    for epoch in (1, 2):
+        yield {"epoch": epoch, "error": 0.5 / (seed + 1), "top1": 50.0 + seed, "trainable_percent": 10.0 + seed}
+
+
 def uneven(experiment: Experiment, *, seed: int, replica: Replica, **_: Any) -> Iterator[dict[str, float]]:
     """Of six trials one raises, one loses its process and one hangs, each on the second of its ranks only."""
     yield {"error": 0.5, "trainable_percent": 10.0}

@@ -19,7 +19,13 @@ from oialr_hpo.mistake import Mistake
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("benchmark search", __doc__)
     known = ", ".join(dict.fromkeys((*REFERENCES, *samplers.NAMES)))
-    parser.add_argument("--seeds", type=positive, default=30, metavar="N", help="searches per sampler and table")
+    parser.add_argument(
+        "--seeds",
+        type=natural,
+        default=30,
+        metavar="N",
+        help="searches per sampler and table; 0, under mpirun: only how busy the ranks are",
+    )
     parser.add_argument("--workers", type=positive, default=16, metavar="N", help="trials that run at any time")
     parser.add_argument("--samplers", nargs="+", default=list(DEFAULT_SAMPLERS), metavar="NAME", help=f"of {known}")
     parser.add_argument(
@@ -50,6 +56,8 @@ def main(arguments: Sequence[str]) -> None:
 
         islands.measure(chosen, searched, options.seeds, options.trials, options.late)
         return
+    if not options.seeds:
+        parser.error("argument --seeds: 0 searches leave nothing to measure without mpirun")
     regrets: dict[str, dict[str, Array]] = {name: {} for name in chosen}
     for name in chosen:
         for table in searched:

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from oialr_hpo import tasks
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.extension import Room
 
 HEAD = """# All settings
 
@@ -71,6 +72,8 @@ def values(field: FieldInfo) -> str:
 
 def kind(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if rooms := [each for each in arguments if isinstance(each, Room)]:
+        return ", ".join(f"`{name}`" for name in rooms[0].names()) + ", `package.module:Class`"
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn, ParamSpec
 
 from oialr_hpo.engines import launchers
+from oialr_hpo.extension import Room
 from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, one_line, reason
 from oialr_hpo.runs.trial import RETRIED
 
@@ -96,6 +97,18 @@ class Parser(argparse.ArgumentParser):
             default=[],
             help="with --resume: run the trials again that ended so, now that their code or the machine is mended",
         )
+
+    def add_room(self, option: str, room: Room, default: str) -> None:
+        """An option for what has a file in a room, or is `package.module:Class`."""
+        known = room.names()
+
+        def name(text: str) -> str:
+            if text in known or ":" in text:
+                return text
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
+
+        choices = f"{', '.join(known)}, or package.module:Class"
+        self.add_argument(option, type=name, metavar="NAME", help=f"{choices} (default: {default})")
 
     def add_data_directories(self) -> None:
         """Where the data is."""

@@ -1,52 +1,71 @@
-"""What can be added is found by its name: a file of a room of this package, or `package.module:Class` of one's own.
-
-A room's names are those of its files, `_` read as `-`; files whose names begin with `_` are what these share.
-"""
+"""What can be added is found by its name: a file of a room of this package, or `package.module:Class` of one's own."""
 
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from oialr_hpo.mistake import described, hint
 
 
-def names(room: str) -> tuple[str, ...]:
-    """The names of what the files of a room give, such as `oialr_hpo.samplers`; none of them is imported."""
-    spec = find_spec(room)
-    files = pkgutil.iter_modules(spec.submodule_search_locations if spec else [])
-    return tuple(file.name.replace("_", "-") for file in files if not file.name.startswith("_") and not file.ispkg)
+@dataclass(frozen=True)
+class Room:
+    """A package in which every file is one of a kind, and is called by the file's name, `_` read as `-`.
 
+    Files whose names begin with `_` are what these share. As an annotation of a setting, `Annotated[str, ROOM]`, it
+    checks that there is such a file, or that the name is `package.module:Class`; nothing is imported.
 
-def check(name: str, room: str, kind: str) -> str:
-    """The name itself, of a file of the room or `package.module:Class`.
-
-    Raises:
-        ValueError: there is no such file; the message names the most similar one and all.
+    Args:
+        package: such as `oialr_hpo.samplers`.
+        kind: what messages call what is there.
     """
-    known = names(room)
-    if name in known or ":" in name:
-        return name
-    raise ValueError(f"no {kind} {name!r};{hint(name, known)} choose {', '.join(known)}, or package.module:Class")
 
+    package: str
+    kind: str
 
-def load(name: str, room: str, kind: str) -> Any:
-    """The class that a file of the room defines, or `package.module:Class`.
+    @cache  # noqa: B019 (there are few rooms)
+    def names(self) -> tuple[str, ...]:
+        """The names of its files; none of them is imported."""
+        spec = find_spec(self.package)
+        files = pkgutil.iter_modules(spec.submodule_search_locations if spec else [])
+        return tuple(file.name.replace("_", "-") for file in files if file.name[0] != "_" and not file.ispkg)
 
-    Raises:
-        LookupError: there is none, or it cannot be imported.
-    """
-    if name not in names(room):
-        return resolve(name, kind, names(room))
-    module = importlib.import_module(f"{room}.{name.replace('-', '_')}")
-    public = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
-    public = [each for each in public if not each.__name__.startswith("_")]
-    if len(public) != 1:
-        raise LookupError(
-            f"{module.__name__} defines {len(public)} public classes; a {kind} is the only one of its file"
-        )
-    return public[0]
+    def check(self, name: str) -> str:
+        """The name itself.
+
+        Raises:
+            ValueError: there is nothing of this name; the message names the most similar one and all.
+        """
+        known = self.names()
+        if name in known or ":" in name:
+            return name
+        choices = f"{', '.join(known)}, or package.module:Class"
+        raise ValueError(f"no {self.kind} {name!r};{hint(name, known)} choose {choices}")
+
+    def load(self, name: str) -> Any:
+        """The one public class that the file of this name defines, or `package.module:Class`.
+
+        Raises:
+            LookupError: there is none, or it cannot be imported.
+        """
+        if name not in self.names():
+            return resolve(name, self.kind, self.names())
+        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        own = [each for each in vars(module).values() if getattr(each, "__module__", None) == module.__name__]
+        public = [each for each in own if isinstance(each, type) and not each.__name__.startswith("_")]
+        if len(public) != 1:
+            found = f"{module.__name__} has {len(public)} public classes"
+            raise LookupError(f"{found}; the {self.kind} is to be the only one, begin the others' names with _")
+        return public[0]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
 def resolve(path: str, kind: str = "objective", built_in: Iterable[str] = ()) -> Any:

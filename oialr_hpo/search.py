@@ -15,19 +15,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo import samplers
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
-from oialr_hpo.engines import launchers, preflight, samplers
+from oialr_hpo.engines import launchers, preflight
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
-from oialr_hpo.experiment import Experiment, SamplerName
+from oialr_hpo.experiment import SAMPLERS, Experiment
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import say
@@ -204,15 +205,13 @@ def with_sampler(experiment: Experiment, engine: Literal["propulate", "optuna"])
     """The experiment with a sampler's name: the given one, or what the engine and the number of goals suggest.
 
     Raises:
-        ImpossibleChoice: the sampler needs a package that is not installed.
+        SamplerError: the sampler cannot propose here.
     """
     one_goal = "evolution" if engine == "propulate" else "tpe"
     suggested = one_goal if len(experiment.score.goals) == 1 else "nsga2"
     named = experiment.with_settings({"sampler.name": experiment.sampler.name or suggested})
-    try:
-        samplers.make_propagator(named.sampler, named.space, rank=0, workers=1, trials=1, seed=0)
-    except ImportError as error:
-        raise ImpossibleChoice(str(error)) from None
+    place = samplers.Place(rank=0, workers=1, trials=1, seed=0, goals=len(experiment.score.metrics))
+    samplers.make_propagator(named.sampler, named.space, place)
     return named
 
 
@@ -265,7 +264,7 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=positive, metavar="N", help="total over all workers")
     parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
     parser.add_argument("--trial-timeout", metavar="T", help="a trial that runs longer has failed")
-    parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: evolution over MPI, else tpe")
+    parser.add_room("--sampler", SAMPLERS, default="evolution over MPI, else tpe")
     parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
     parser.add_retry()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.engines import samplers
+from oialr_hpo import samplers
 from oialr_hpo.experiment import Sampler
 from oialr_hpo.experiment.space import Choice, Space
 
@@ -82,8 +82,8 @@ def tables(names: Sequence[str]) -> list[Table]:
     return found
 
 
-def proposers(name: str, space: Space, workers: int, trials: int, seed: int) -> list[Propose]:
-    """What proposes for each worker: a sampler of `oialr_hpo.engines.samplers` or one of the references."""
+def proposers(name: str, space: Space, workers: int, trials: int, seed: int) -> Sequence[Propose]:
+    """What proposes for each worker: a sampler of `oialr_hpo.samplers` or one of the references."""
     if name == "propulate":
         from propulate.utils import get_default_propagator
 
@@ -93,11 +93,10 @@ def proposers(name: str, space: Space, workers: int, trials: int, seed: int) -> 
         return [lambda individuals, pending, breed=each: breed(individuals) for each in plain]
     if name == "optuna-tpe":
         tpe = Sampler(name="tpe")
-        return workers * [samplers.make_propagator(tpe, space, rank=0, workers=workers, trials=trials, seed=seed)]
+        return workers * [samplers.make_propagator(tpe, space, samplers.Place(0, workers, trials, seed))]
     sampler = Sampler.model_validate({"name": name})
     each = [
-        samplers.make_propagator(sampler, space, rank=rank, workers=workers, trials=trials, seed=seed)
-        for rank in range(workers)
+        samplers.make_propagator(sampler, space, samplers.Place(rank, workers, trials, seed)) for rank in range(workers)
     ]
     return [lambda individuals, pending, breed=breed: breed(individuals) for breed in each]
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from oialr_hpo import samplers
 from oialr_hpo.benchmark.regret import DEFAULT_SAMPLERS, REFERENCES, SUITES, Array, cost, report, simulate, tables
 from oialr_hpo.commands import Parser, command, natural, positive
-from oialr_hpo.engines import launchers, samplers
+from oialr_hpo.engines import launchers
 from oialr_hpo.mistake import Mistake
 
 

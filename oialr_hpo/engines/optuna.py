@@ -1,10 +1,12 @@
 """A search on one node: a sampler, by default Optuna's TPE, proposes; `jobs` workers train."""
 
 from multiprocessing.connection import wait
+from typing import Any
 
-from oialr_hpo.engines import samplers
+from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.population import breeds, evaluated
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
@@ -61,24 +63,21 @@ def _assign(workers: list[Worker], desk: Desk, proposer: "Proposer") -> bool:
 class Proposer:
     """The sampler, told of every trial.
 
-    Optuna's samplers keep one study for all workers, the others one propagator for each.
+    Samplers that want to be told of all that runs have one propagator for all workers, the others one for each.
     """
 
     def __init__(self, search: Search, earlier: list[Trial], workers: int, desk: Desk):
         self._desk = desk
         self._experiment, self._space = search.experiment, search.experiment.space
-        self._known = [self._individual(trial) for trial in earlier if trial.finished and trial.role is not Role.DENSE]
-        self._running: dict[int, samplers.Individual] = {}
-        shared = search.experiment.sampler.name in samplers.OPTUNA
+        self._known = [evaluated(trial, self._experiment) for trial in filter(breeds, earlier)]
+        self._running: dict[int, Any] = {}
+        sampler, seed = search.experiment.sampler, search.experiment.seed + len(earlier)
+        assert sampler.name is not None
+        shared = samplers.load(sampler.name).one_for_all
+        trials, goals = search.experiment.trials, len(search.experiment.score.metrics)
         self._propagators = [
             samplers.make_propagator(
-                search.experiment.sampler,
-                self._space,
-                rank=rank,
-                workers=1 if shared else workers,
-                trials=search.experiment.trials,
-                seed=search.experiment.seed + len(earlier),
-                goals=len(search.experiment.score.metrics),
+                sampler, self._space, samplers.Place(rank, 1 if shared else workers, trials, seed, goals)
             )
             for rank in range(1 if shared else workers)
         ]
@@ -98,11 +97,5 @@ class Proposer:
 
     def tell(self, trial: Trial) -> None:
         proposal = self._running.pop(trial.number, None)
-        if trial.finished and trial.role is not Role.DENSE:
-            self._known.append(self._individual(trial, proposal))
-
-    def _individual(self, trial: Trial, proposal: samplers.Individual = None) -> samplers.Individual:
-        if proposal is None:
-            proposal = samplers.individual_of(self._space, trial)
-        proposal.loss = samplers.loss(trial, self._experiment)
-        return proposal
+        if breeds(trial):
+            self._known.append(evaluated(trial, self._experiment, proposal))

@@ -18,17 +18,18 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from oialr_hpo.engines import samplers
+from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
 from oialr_hpo.engines.mpi import local_rank, on_first_rank, sleep_until, wait_for_all
+from oialr_hpo.engines.population import breeds, evaluated
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Space
-from oialr_hpo.runs.trial import Role, Trial
+from oialr_hpo.runs.trial import Trial
 
 
 def _load_on_first_use(name: str) -> None:
@@ -103,8 +104,8 @@ def _work(
     try:
         experiment, space = search.experiment, search.experiment.space
         island = Island(comm, space, experiment, search.run.path, sessions_seed=experiment.seed + len(earlier))
-        for known in filter(_breeds, earlier):
-            island.remember(_evaluated(known, experiment, samplers.individual_of(space, known)))
+        for known in filter(breeds, earlier):
+            island.remember(evaluated(known, experiment))
         worker.wait_until_ready()
         proposal = island.propose()
         desk.request(proposal.position)
@@ -119,9 +120,8 @@ def _work(
                 desk.serve()
                 if stop.received or search.interrupts_now:
                     worker.interrupt(stop.deadline)
-            if _breeds(trial):
-                individual = individual or samplers.individual_of(space, trial)
-                island.tell(_evaluated(trial, experiment, individual))
+            if breeds(trial):
+                island.tell(evaluated(trial, experiment, individual))
             desk.ended(trial)
             if proposal is None:
                 proposal = island.propose()  # the next ticket most likely wants one
@@ -131,16 +131,6 @@ def _work(
         worker.close()
     if followers:
         followers.close()
-
-
-def _breeds(trial: Trial) -> bool:
-    """Whether the sampler is to learn of a trial."""
-    return trial.finished and trial.role is not Role.DENSE
-
-
-def _evaluated(trial: Trial, experiment: Experiment, individual: Individual) -> Individual:
-    individual.loss = samplers.loss(trial, experiment)
-    return individual
 
 
 def _outline(trial: Trial) -> Trial:
@@ -282,11 +272,13 @@ class Island(Pollinator):
             propagator=samplers.make_propagator(
                 experiment.sampler,
                 space,
-                rank=members[index].index(comm.rank),
-                workers=len(members[index]),
-                trials=experiment.trials // count,
-                seed=sessions_seed + 1000 * index,
-                goals=len(experiment.score.metrics),
+                samplers.Place(
+                    rank=members[index].index(comm.rank),
+                    workers=len(members[index]),
+                    trials=experiment.trials // count,
+                    seed=sessions_seed + 1000 * index,
+                    goals=len(experiment.score.metrics),
+                ),
             ),
             rng=random.Random(f"{sessions_seed} {comm.rank}"),
             island_idx=index,
@@ -308,8 +300,7 @@ class Island(Pollinator):
     def prepare(self) -> None:
         """Learn from what is known while the own trial runs, so that the next proposal takes less time."""
         self.receive()
-        if isinstance(self.propagator, samplers.Evolution):
-            self.propagator.prepare(self.population)
+        self.propagator.prepare(self.population)
 
     def remember(self, individual: Individual) -> None:
         """Add an evaluated individual to this rank's view of the population, as of its own breeding."""

@@ -5,11 +5,11 @@ from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, Experimen
 from oialr_hpo.experiment.reading import completed, find, load, parse_yaml, read, recorded, shipped
 from oialr_hpo.experiment.settings import (
     MOST_THREADS,
+    SAMPLERS,
     EarlyStopping,
     Islands,
     OIALRSettings,
     Sampler,
-    SamplerName,
     Training,
     seconds,
 )
@@ -18,13 +18,13 @@ from oialr_hpo.optimization import Schedule
 __all__ = [
     "MOST_THREADS",
     "OF_THE_SEARCH",
+    "SAMPLERS",
     "EarlyStopping",
     "Experiment",
     "ExperimentError",
     "Islands",
     "OIALRSettings",
     "Sampler",
-    "SamplerName",
     "Schedule",
     "Training",
     "completed",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from oialr_hpo import tasks
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
-from oialr_hpo.experiment.settings import MANY_GOALS, seconds
+from oialr_hpo.experiment.settings import SAMPLERS, seconds
 from oialr_hpo.experiment.space import SpaceError, Value, as_text, parse_parameter
 from oialr_hpo.mistake import hint
 
@@ -66,10 +66,22 @@ def check_search(experiment: Experiment, where: str) -> None:
             f"{where}: score.trainable_weight: with {goals} goals leave it out; "
             "minimize trainable_percent as one of them"
         )
-    if goals > 1 and experiment.sampler.name not in (None, *MANY_GOALS):
+    if experiment.sampler.name:
+        _check_sampler(experiment.sampler.name, goals, where)
+
+
+def _check_sampler(name: str, goals: int, where: str) -> None:
+    """It is there, and knows as many goals as the score names."""
+    if name in SAMPLERS.names() and goals == 1:
+        return
+    try:
+        knows_many = getattr(SAMPLERS.load(name), "many_goals", False)
+    except LookupError as error:
+        raise ExperimentError(f"{where}: sampler.name: {error}") from None
+    if goals > 1 and not knows_many:
+        fitting = [each for each in SAMPLERS.names() if SAMPLERS.load(each).many_goals]
         raise ExperimentError(
-            f"{where}: sampler.name: {experiment.sampler.name} knows one goal, score names {goals}; "
-            f"choose one of {', '.join(MANY_GOALS)}"
+            f"{where}: sampler.name: {name} knows one goal, score names {goals}; choose one of {', '.join(fitting)}"
         )
 
 

@@ -1,10 +1,11 @@
 """The sections of an experiment file that every experiment has."""
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from oialr_hpo.extension import Room
 from oialr_hpo.optimization import check_optimizer_name
 from oialr_hpo.section import Duration, Section, Share
 
@@ -65,17 +66,14 @@ class OIALRSettings(Section):
     keep_last: bool = Field(default=False, description="the last layer stays dense")
 
 
-SamplerName = Literal["evolution", "cmaes", "pso", "tpe", "gp", "cmaes-optuna", "nsga2", "random"]
-
-
-MANY_GOALS: tuple[SamplerName, ...] = ("nsga2", "tpe", "gp", "random")
-"""Samplers that know more than one goal."""
+SAMPLERS = Room("oialr_hpo.samplers", "sampler")
+"""Of which here only the names are known: it lies above."""
 
 
 class Sampler(Section):
     """Who proposes the next settings, and how. What is null is chosen to suit the number of workers and goals."""
 
-    name: SamplerName | None = Field(
+    name: Annotated[str, SAMPLERS] | None = Field(
         default=None, description="null: evolution over MPI, else tpe; nsga2 for several goals"
     )
     population: int | None = Field(

@@ -14,7 +14,6 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from oialr_hpo.engines.samplers import distribution
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.score import Direction
 from oialr_hpo.experiment.space import Choice, Parameter, Value
@@ -22,6 +21,7 @@ from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.runs.trial import State, Trial
+from oialr_hpo.samplers import distribution
 
 STATES = {
     State.RUNNING: TrialState.RUNNING,

@@ -2,14 +2,14 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oialr_hpo import search
-from oialr_hpo.engines import samplers
+from oialr_hpo import samplers, search
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Sampler
 from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space
@@ -18,7 +18,7 @@ from oialr_hpo.runs.ranking import best, standings
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.status import status, summary
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
-from tests.engines.test_samplers import ALL
+from tests.samplers.population import ALL
 
 TWENTY_FOUR = Space({"a": Choice(("x", "y", "z")), "b": IntRange(1, 4), "c": Choice((1, 2))})
 SEARCH = (
@@ -33,11 +33,11 @@ def simulate(
     """What `workers` try that propose with one desk; the population hears of a trial when it has ended."""
     desk = Repeats(space, [], seed)
     make = [
-        samplers.make_propagator(Sampler(name=name), space, rank=rank, workers=workers, trials=trials, seed=seed)  # type: ignore[arg-type]
+        samplers.make_propagator(Sampler(name=name), space, samplers.Place(rank, workers, trials, seed))
         for rank in range(workers)
     ]
     population: list[object] = []
-    running: list[samplers.Individual] = []
+    running: list[Any] = []
     tried = []
     for number in range(trials):
         if len(running) == workers:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from oialr_hpo import search
-from oialr_hpo.engines import samplers
+from oialr_hpo import samplers, search
 from oialr_hpo.experiment import Experiment, ExperimentError, Sampler, load, shipped
 from oialr_hpo.experiment.space import Choice, Space, as_text, parse_parameter
 from oialr_hpo.export import export
@@ -145,7 +144,7 @@ def test_choices_equal_across_types_stay_apart(tmp_path: Path, name: str) -> Non
 def test_optunas_samplers_hear_which_of_equal_choices_was_tried() -> None:
     """The last of three that compare equal is best: TPE proposes it more and more."""
     space = Space({"a": Choice((True, 1, 1.0)), "b": Choice((0, False, "0"))})
-    propose = samplers.make_propagator(Sampler(name="tpe"), space, rank=0, workers=1, trials=60, seed=0)
+    propose = samplers.make_propagator(Sampler(name="tpe"), space, samplers.Place(0, 1, 60, 0))
     known: list[Any] = []
     for number in range(60):
         one = propose(known)

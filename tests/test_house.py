@@ -92,9 +92,7 @@ ROUND = {"engines.launchers", "engines.mpi"}
 """Modules of circles. Of this and the next lists none may grow: what is mended is taken out."""
 UP = {
     ("benchmark.islands", "search"),
-    ("benchmark.utilization", "utilization.__main__"),
     ("check.machine", "search"),
-    ("probe", "utilization.__main__"),
     ("reproduce", "export"),
     ("reproduce", "search"),
     ("search", "probe"),

@@ -148,9 +148,9 @@ def run(
             first.append(preflight.rehearse(checked, threads, data_dir, stop=stopping))
             held.callback(first[0].close)
         if probe:
-            from oialr_hpo.probe import probed
+            from oialr_hpo.probing import probed
 
-            checked = probed(checked, path / "probe.yaml", data_dir, resume)
+            checked = probed(checked, path / "probe.yaml", threads_per_worker(1), data_dir, resume)
         until = time.time() + deadline.left if deadline else None
         where = environment(ranks, jobs, ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(path, checked, where, resume)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oialr_hpo import probe, search
 from oialr_hpo.benchmark import probe as benchmark
 from oialr_hpo.experiment import Experiment, load
-from oialr_hpo.probe import Layer, Observation, document, narrow, narrowed, settling
+from oialr_hpo.probing import Layer, Observation, document, narrow, narrowed, settling
 from oialr_hpo.runs.files import RunDirectoryError
 
 SMALL = ["training.epochs=8", "model.arguments.depth=1", "data.train_images=320"]

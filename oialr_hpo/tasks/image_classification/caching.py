@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def cached(name: str, cache: Path, source: Source) -> ImageArrays:
+    """The images of a source, decoded by the first process that asks for them.
+
+    Raises:
+        DataError: the files are damaged, or the cache cannot be written.
+    """
     entry = cache / name
     if not entry.is_dir():
         with locked(cache):

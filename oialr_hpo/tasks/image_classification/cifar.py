@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Archive:
-    """The official distribution of a data set."""
+    """The official distribution of a data set.
+
+    Attributes:
+        folder: of the pickles, in the tar file or unpacked.
+        train, test: patterns of their files.
+        meta: file with the classes' names, under the key `label_names`.
+        labels: key of the labels in the other files.
+        classes: how many there are.
+        torchvision: the class that downloads it.
+    """
 
     folder: str
     train: str

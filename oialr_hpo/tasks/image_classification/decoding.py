@@ -1,4 +1,7 @@
-"""CIFAR's files decoded: PNG images in folders or zip files, or the official pickles."""
+"""CIFAR's files decoded: PNG images in folders or zip files, or the official pickles.
+
+Whatever is wrong with them raises one of `DAMAGE`.
+"""
 
 import io
 import pickle
@@ -16,8 +19,10 @@ from numpy.typing import NDArray
 from oialr_hpo.tasks.image_classification.cifar import Archive
 from oialr_hpo.tasks.image_classification.image_arrays import Part
 
-PngEntry = tuple[str, str, Callable[[], bytes]]  # class, file name, read
+PngEntry = tuple[str, str, Callable[[], bytes]]
+"""A class, a file's name, and how to read it."""
 Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]
+"""Images (N, 32, 32, 3), labels (N,) and the classes' names, sorted by class and file name."""
 DAMAGE = (
     OSError, EOFError, LookupError, SyntaxError, TypeError, ValueError,
     pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -25,6 +30,7 @@ DAMAGE = (
 
 
 def decode_pngs(archive: Archive, entries: list[PngEntry]) -> Decoded:
+    """Decode images of 32 x 32 pixels, of all classes of a data set."""
     from PIL.PngImagePlugin import PngImageFile
 
     entries = sorted(entries, key=lambda entry: entry[:2])
@@ -45,6 +51,7 @@ def decode_pngs(archive: Archive, entries: list[PngEntry]) -> Decoded:
 
 
 def decode_zips(archive: Archive, split: Part, paths: list[Path]) -> Decoded:
+    """Decode the images SPLIT/CLASS/*.png of zip files."""
     zips = [zipfile.ZipFile(path) for path in paths]
     try:
         entries: list[PngEntry] = []
@@ -65,6 +72,7 @@ def is_hidden(parts: Sequence[str]) -> bool:
 
 
 def decode_tar(archive: Archive, split: Part, path: Path) -> Decoded:
+    """Decode the official pickles in their tar file."""
     with tarfile.open(path) as tar:
         members = {}
         for member in tar:

@@ -14,7 +14,11 @@ TEST_FRACTION = 0.2
 
 
 def load_digits(split: Part) -> ImageArrays:
-    """Reads scikit-learn's file without importing the package, which would cost every training process a second."""
+    """Reads scikit-learn's file without importing the package, which would cost every training process a second.
+
+    Raises:
+        DataError: scikit-learn is not installed, or its file is damaged.
+    """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("digits comes with scikit-learn, which is not installed; pip install scikit-learn")

@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 
 
 def download(dataset: str, data_dir: Path | None, cache: Path) -> None:
-    """Let torchvision download the official archive into the cache, once for all processes."""
+    """Let torchvision download the official archive into the cache, once for all processes.
+
+    Raises:
+        DataError: there is no network; the message says what to put where.
+    """
     archive = ARCHIVES[dataset]
     failure = cache / f"{dataset}.download-failed"
     waiting_since = time.time()

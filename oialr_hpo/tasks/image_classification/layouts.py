@@ -38,7 +38,11 @@ class Source:
 
 
 def find_source(dataset: str, split: Part, directory: Path | None) -> Source | None:
-    """The first layout of a CIFAR data set that a directory holds, None where there is none."""
+    """The first layout of a CIFAR data set that a directory holds, None where there is none.
+
+    Raises:
+        DataError: the official folder lacks its names of classes.
+    """
     if directory is None:
         return None
     archive = ARCHIVES[dataset]

@@ -16,9 +16,8 @@ from oialr_hpo.tasks.task import DataError
 
 DECODED_BYTES = 2**30
 """Images of so many bytes in all are decoded before a training; of more, beginnings and ends are looked at."""
-
-
 CHUNK = 256
+"""Images that a thread looks at in one go."""
 
 
 def check_readable(tree: ImageTree) -> None:

@@ -18,9 +18,8 @@ SUFFIXES = (
     *(".avif", ".heic", ".heif", ".jxl"),  # where the installed Pillow reads them
 )
 NO_CLASSES = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
-
-
 SHOWN, SHOWN_LENGTH = 3, 60
+"""Names in a message, and characters of each."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,6 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def named(names: Sequence[str]) -> str:
-    """The first names, fit for one line."""
+    """The first names, fit for one line of a message."""
     shown = [one_line(name, SHOWN_LENGTH) for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

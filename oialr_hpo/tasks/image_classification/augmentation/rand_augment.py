@@ -92,10 +92,10 @@ def _none(level: Tensor, sign: Tensor) -> Tensor:
 
 
 def enhancement(level: Tensor, sign: Tensor) -> Tensor:
+    """By how much an image is blended with its degenerate: 1 leaves it as it is."""
     return (1 + 0.9 * level * sign).clamp(min=0.1)
 
 
-# name -> argument of the operation, from levels in 0..1 and random signs, (B,) each
 ARGUMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Rotate": lambda level, sign: 30 * level * sign,
     "ShearX": lambda level, sign: 0.3 * level * sign,
@@ -113,3 +113,4 @@ ARGUMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "BrightnessIncreasing": enhancement,
     "SharpnessIncreasing": enhancement,
 }
+"""An operation's argument, from levels in 0..1 and random signs, (B,) each."""

@@ -1,9 +1,8 @@
 """Hyperparameter search around OIALR: Orthogonality-Informed Adaptive Low-Rank training.
 
-What others may import is listed here and in the `__all__` of the rooms (`oialr_hpo.oialr`, `.tasks`, `.experiment`,
-`.runs`, `.utilization`): typed, and kept as it is. Everything else is private, whatever it is called, and may change in
-any version. `import oialr_hpo` loads none of them: a name is loaded when it is first used, and torch with those that
-need it.
+What others may import is listed here and in the `__all__` of the rooms (`oialr_hpo.oialr`, `.tasks`, `.samplers` and
+their like): typed, and kept as it is. Everything else is private, whatever it is called, and may change in any version.
+`import oialr_hpo` loads none of them: a name is loaded when it is first used, and torch with those that need it.
 
     import oialr_hpo
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from oialr_hpo import tasks
+from oialr_hpo import methods, tasks
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.extension import Room
 
@@ -26,7 +26,11 @@ BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def page() -> str:
-    shown = dict(sections(Experiment))
+    shown: dict[str, type[BaseModel]] = {}
+    for name, section in sections(Experiment):
+        if name == "score":  # where a written file has them
+            shown |= of_methods()
+        shown[name] = section
     parts = [HEAD, about(Experiment), table(Experiment, left_out=shown)]
     for name, section in shown.items():
         parts += [f"\n## {name}\n", about(section), table(section, f"{name}.")]
@@ -35,6 +39,12 @@ def page() -> str:
         for name, section in sections(tasks.load_settings(task)):
             parts += [about(section), table(section, f"{name}."), ""]
     return "\n".join(parts).rstrip()
+
+
+def of_methods() -> dict[str, type[BaseModel]]:
+    """The settings of the built-in methods that have some."""
+    settings = {name: methods.load_method(name).Settings for name in methods.METHODS.names()}
+    return {name: section for name, section in settings.items() if section.model_fields}
 
 
 def sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

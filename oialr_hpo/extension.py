@@ -1,6 +1,7 @@
 """What can be added is found by its name: a file of a room of this package, or `package.module:Class` of one's own."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,3 +91,18 @@ def resolve(path: str, kind: str = "objective", built_in: Iterable[str] = ()) ->
         there = [*vars(imported), *getattr(imported, "__all__", ())]  # which a module may load when asked for
         raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, there)}".rstrip(";"))
     return getattr(imported, name)
+
+
+def wrong_call(kind: type, like: type, methods: Iterable[str]) -> str | None:
+    """Which of a class's methods cannot be called as those of the class that it is to be like; None where all can."""
+    for name in methods:
+        asked = inspect.signature(getattr(like, name)).parameters.values()
+        given = [None] * sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in asked)
+        by_name = {each.name: None for each in asked if each.kind is each.KEYWORD_ONLY}
+        method = inspect.getattr_static(kind, name)
+        try:
+            if inspect.isfunction(method):
+                inspect.signature(method).bind(*given, **by_name)
+        except TypeError as error:
+            return f"{name}: {error}"
+    return None

@@ -1,6 +1,6 @@
 """A section of an experiment file: typed and checked, with one clear line per mistake."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -24,24 +24,34 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def first_mistake(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake as `key: what; remedy`, with the nearest known key for one that does not exist."""
+def first_mistake(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
+    """The first mistake as `key: what; remedy`, with the nearest known key for one that does not exist.
+
+    Args:
+        section: of which this is the content.
+    """
     errors = error.errors(include_url=False)
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path = [str(part) for part in first["loc"] if not str(part).startswith(("constrained", "int", "float["))]
     path = [part for part in path if part not in ("int", "float")]
-    key, message = ".".join(path), first["msg"]
+    key, message = ".".join(filter(None, [section, *path])), first["msg"]
     if first["type"] == "extra_forbidden":
-        known = list(_fields(model, path[:-1]))
-        listed = f"known: {', '.join(known)}" if known else f"{'.'.join(path[:-1])} has no settings"
-        return f"{key}: unknown key;{hint(path[-1], known)} {listed}"
+        return unknown_key([*filter(None, [section]), *path], _fields(model, path[:-1]))
     if first["type"] == "value_error":
-        return f"{key}: {first['ctx']['error']}"
+        return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     if first["type"] == "missing":
         return f"{key}: missing; add it"
     if len({e["loc"][: len(path)] for e in errors}) == 1 and len(errors) > 1:
         return f"{key}: {first['input']!r} is neither a whole number of steps nor a fraction of the run in [0, 1]"
     return f"{key}: {message[0].lower()}{message[1:]}, not {first['input']!r}"
+
+
+def unknown_key(path: Sequence[str], known: Iterable[str]) -> str:
+    """Says that there is no such key in its section, and which there are."""
+    *section, key = path
+    names = list(known)
+    listed = f"known: {', '.join(names)}" if names else f"{'.'.join(section)} has no settings"
+    return f"{'.'.join(path)}: unknown key;{hint(key, names)} {listed}"
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> Iterable[str]:

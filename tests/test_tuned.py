@@ -38,8 +38,10 @@ def test_one_step_of_it_trains(file: Path, request: pytest.FixtureRequest) -> No
 def step(experiment: Experiment, data_dir: Path | None) -> None:
     import torch
 
+    from oialr_hpo.methods import Loop
+    from oialr_hpo.methods.oialr import OIALR
     from oialr_hpo.tasks import load_task
-    from oialr_hpo.training.loop import make_oialr, make_optimizer
+    from oialr_hpo.training.loop import attach, make_optimizer
 
     task_class = load_task(experiment.task)
     settings = task_class.Settings.model_validate({"data": experiment.data, "model": experiment.model})
@@ -48,13 +50,13 @@ def step(experiment: Experiment, data_dir: Path | None) -> None:
     torch.manual_seed(0)
     model = task.build_model()
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
-    oialr = make_oialr(experiment.with_settings({"oialr.delay": 1}), model, optimizer, total=2)
+    method = attach(experiment.with_settings({"oialr.delay": 1}), Loop(model, optimizer, task.loss, 2, 2, []))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     loss = task.loss(model, next(iter(task.train_batches(1))))
     loss.backward()
     optimizer.step()
     assert loss.isfinite()
     assert any((now != then).any() for now, then in zip(model.parameters(), before, strict=True))
-    if oialr:
-        oialr.step()
-        assert oialr.ranks
+    if isinstance(method, OIALR):
+        method.oialr.step()
+        assert method.layers()

@@ -29,6 +29,8 @@ from oialr_hpo.benchmark.measure import add_machine_options, keep_freed_memory, 
 from oialr_hpo.benchmark.step import low_rank
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import Experiment, load
+from oialr_hpo.methods import Loop, MethodSettings, parameters
+from oialr_hpo.methods.dense import Dense
 from oialr_hpo.tasks import Task
 from oialr_hpo.tasks.cache import cache_directory
 from oialr_hpo.tasks.image_classification.cifar import ARCHIVES
@@ -56,7 +58,8 @@ def run(model: nn.Module, task: Task, experiment: Experiment, steps: int, device
     """Some steps of the training; `model` is on `device` already."""
     model.train()
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
-    stepper = Stepper(task, model, model, optimizer, experiment.training, device, Replicas())
+    loop = Loop(model, optimizer, task.loss, 2 * steps, task.steps_per_epoch, [])
+    stepper = Stepper(model, Dense(MethodSettings(), loop), experiment.training, device, Replicas())
     batches = iter(task.train_batches(1))
     for _ in range(min(WARM_UP, steps)):
         stepper.step(batches, 1)
@@ -98,7 +101,7 @@ def measure(
         torch.manual_seed(0)
         model = task.build_model() if rank is None else low_rank(task.build_model, ["*"], rank, rebuild=False)
         dense_parameters = dense_parameters or count(model.parameters())
-        size = sizes(model.to(device), int(dense_parameters))
+        size = sizes(parameters(model.to(device)), int(dense_parameters))
         epoch = run(model, task, experiment, steps, device)
         dense_seconds = dense_seconds or epoch.seconds
         name = "dense" if rank is None else "full" if rank == sys.maxsize else f"rank {rank}"

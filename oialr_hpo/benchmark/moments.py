@@ -21,9 +21,11 @@ from torch import Tensor
 from oialr_hpo.benchmark.measure import print_table
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.experiment import load
+from oialr_hpo.methods import Loop
+from oialr_hpo.methods.oialr import OIALR
 from oialr_hpo.oialr import optimizer_state
 from oialr_hpo.optimization import make_schedule
-from oialr_hpo.training.loop import make_oialr
+from oialr_hpo.training.loop import attach
 from oialr_hpo.training.objective import build_task
 from oialr_hpo.training.optimizer import make_optimizer
 
@@ -132,8 +134,9 @@ def train(candidate: str, seed: int, changes: Sequence[str]) -> Course:
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
     total = experiment.training.epochs * task.steps_per_epoch
     set_rate = make_schedule(experiment.schedule, optimizer, total, task.steps_per_epoch)
-    oialr = make_oialr(experiment, model, optimizer, total)
-    assert oialr is not None
+    method = attach(experiment, Loop(model, optimizer, task.loss, total, task.steps_per_epoch, []))
+    assert isinstance(method, OIALR)
+    oialr = method.oialr
     losses: list[float] = []
     changed: list[int] = []
     for epoch in range(1, experiment.training.epochs + 1):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oialr_hpo.experiment import EarlyStopping, Experiment
+from oialr_hpo.runs import layers
 from oialr_hpo.runs.scoring import goals
 from oialr_hpo.runs.trial import Trial
 
@@ -50,7 +51,7 @@ def curve(trial: Trial, experiment: Experiment) -> list[Point]:
     try:
         for record in trial.epochs:
             share = min(record["epoch"] / epochs, 1.0)
-            if record.get("ranks") and changed_over is None:
+            if layers.kept(record) and changed_over is None:
                 changed_over = share
             settled = changed_over is None or share - changed_over >= settings.recovery - CLOSE
             reached = [value if math.isfinite(value) else math.inf for value in goals(record, experiment.score)]

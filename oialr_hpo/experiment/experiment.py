@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from oialr_hpo import tasks
+from oialr_hpo import methods, tasks
+from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.score import Bound, Score
-from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, OIALRSettings, Sampler, Training
+from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, Sampler, Training
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_parameter
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
@@ -27,18 +28,24 @@ OF_THE_SEARCH = (
 """Settings that only a search reads; the others say what one trial is."""
 OF_THE_NETWORK = ("task", "data", "model")
 """Settings that may change how many parameters the dense network has."""
+RECORDED = {"recorded": True}
+"""The context in which a record is validated."""
 
 
 class Experiment(Section):
-    """One experiment: what is trained, how it is scored, and what a search may change."""
+    """One experiment: what is trained, how it is scored, and what a search may change.
+
+    Settings of methods stand beside these, each in the section of its method, such as `oialr.cutoff`.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     task: str = Field(description="what is trained: a built-in task, or package.module:Class")
     data: dict[str, Any] = Field(description="settings of the task")
     model: dict[str, Any] = Field(description="settings of the task")
     training: Training
     schedule: Schedule
-    method: Literal["oialr", "dense"] = Field("oialr", description="dense: without OIALR")
-    oialr: OIALRSettings = Field(default_factory=OIALRSettings)
+    method: Annotated[str, methods.METHODS] = Field(methods.DEFAULT, description="how it is trained; dense: as it is")
     score: Score
     constraints: dict[str, Bound] = Field({}, description="a trial that breaks one ranks behind all that keep it")
     search: dict[str, Any] = Field({}, description="a range, or choices, of each setting that is searched")
@@ -56,6 +63,23 @@ class Experiment(Section):
         {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
     )
     evidence: dict[str, Any] | None = Field(None, description="where exported settings come from")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sections_of_methods(cls, content: Any, info: ValidationInfo) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        return {**content, **method_sections.checked(content, cls.model_fields, recorded=info.context == RECORDED)}
+
+    @property
+    def method_settings(self) -> methods.MethodSettings:
+        """The section of the method.
+
+        Raises:
+            LookupError: there is no such method.
+        """
+        method = methods.load_method(self.method)
+        return method.Settings.model_validate((self.model_extra or {}).get(method.name, Section()).model_dump())
 
     @property
     def space(self) -> Space:
@@ -76,6 +100,7 @@ class Experiment(Section):
         """
         content = self.model_dump()
         scores.redirect(content, settings)
+        method_sections.leave(content, settings)
         for key, value in settings.items():
             set_value(content, key, value, where="settings")
         return validated(content, where="settings")
@@ -109,8 +134,13 @@ class Experiment(Section):
         )
 
     def dump(self) -> dict[str, Any]:
-        """The resolved settings as plain YAML content, in the order of this class."""
-        content = self.model_dump()
+        """The resolved settings as plain YAML content, in the order of this class; those of methods follow `method`."""
+        content: dict[str, Any] = {}
+        dumped = self.model_dump()
+        for key in type(self).model_fields:
+            content[key] = dumped[key]
+            if key == "method":
+                content |= {name: dumped[name] for name in self.model_extra or ()}
         content["score"] = {key: value for key, value in content["score"].items() if value is not None}
         return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
 
@@ -130,8 +160,8 @@ def set_value(content: dict[str, Any], key: str, value: Any, where: str) -> None
     target[last] = value
 
 
-def of_known_keys(content: Any, where: str) -> Experiment:
-    """An experiment's content, without asking its task.
+def of_known_keys(content: Any, where: str, recorded: bool = False) -> Experiment:
+    """An experiment's content, without asking its task, and of one that was `recorded` its method.
 
     Raises:
         ExperimentError: a key does not exist, or a value is not allowed.
@@ -139,7 +169,7 @@ def of_known_keys(content: Any, where: str) -> Experiment:
     if not isinstance(content, dict):
         raise ExperimentError(f"{where}: an experiment is a mapping with a task, data, model and training section")
     try:
-        return Experiment.model_validate(content)
+        return Experiment.model_validate(content, context=RECORDED if recorded else None)
     except ValidationError as error:
         raise ExperimentError(f"{where}: {first_mistake(error, Experiment)}") from None
 

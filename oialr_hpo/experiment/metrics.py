@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from oialr_hpo.methods import FULL, OF_LAYERS
+
 Place = Literal["trials", "seeds", "epoch", "export"]
 
 
@@ -62,8 +64,7 @@ NOTES = (
     Metric("track_share", smaller_is_better=True, shown=("epoch", "trials", "seeds")),
     Metric("seconds", smaller_is_better=True, shown=("seeds",)),
     Metric("setup_seconds", smaller_is_better=True),
-    Metric("ranks", kind="table"),
-    Metric("full_ranks", kind="table"),
+    *(Metric(name, kind="table") for name in (*OF_LAYERS, *FULL)),
     Metric("stability", kind="table"),
     Metric("similarity", kind="table"),
     Metric("validation", kind="table"),

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from oialr_hpo import tasks
+from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.checks import check_known, check_lines, check_search
 from oialr_hpo.experiment.experiment import Experiment, ExperimentError, flatten, of_known_keys, set_value, validated
@@ -64,7 +65,9 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
         key, equals, text = change.partition("=")
         if not equals or not key:
             raise ExperimentError(f"--set {change}: write KEY=VALUE, such as --set training.epochs=3")
-        _fix(content, key, parse_yaml(text, f"--set {change}"), where=f"--set {change}")
+        value = parse_yaml(text, f"--set {change}")
+        method_sections.leave(content, {key: value})
+        _fix(content, key, value, where=f"--set {change}")
     if content.get("search", ...) is None:
         content["start_from"] = None
     for section, nothing in (("search", {}), ("constraints", {}), ("start_from", [])):
@@ -115,6 +118,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise ExperimentError(f"{path.name}: extends: {why}: {names}; take one of these lines out")
     below = _read(beside, chain)
     scores.redirect(below, flatten({"score": content.get("score")}))
+    method_sections.leave(below, content)
     lines = {key: below[key] | content[key] for key in WHOLE_LINES if _both_map(below, content, key)}
     return _overlay(below, content) | lines
 
@@ -178,12 +182,12 @@ def _mapping(content: dict[str, Any], section: str, where: str) -> dict[str, Any
 
 
 def recorded(content: Any, where: str) -> Experiment:
-    """The experiment that a run directory recorded, whose task need not be installed here.
+    """The experiment that a run directory recorded, whose task and method need not be installed here.
 
     Raises:
         ExperimentError: the record is damaged.
     """
-    experiment = of_known_keys(content, where)
+    experiment = of_known_keys(content, where, recorded=True)
     check_lines(experiment, where)
     return experiment
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from oialr_hpo.extension import Room
 from oialr_hpo.optimization import check_optimizer_name
-from oialr_hpo.section import Duration, Section, Share
+from oialr_hpo.section import Section, Share
 
 OF_ALL_OPTIMIZERS = {
     "lr": "schedule.lr",
@@ -49,21 +49,6 @@ class Training(Section):
             if name in arguments:
                 raise ValueError(f"{name} is set as {setting}")
         return arguments
-
-
-class OIALRSettings(Section):
-    """OIALR's own settings (paper, section 4), d, ν, β, α in this order."""
-
-    delay: Duration = Field(default=0.333333333, description="d: at full rank, before the change-over")
-    frequency: Duration = Field(default=0.034, description="ν: between two updates")
-    cutoff: float = Field(
-        default=0.1, ge=0, lt=1, description="β: singular values below this share of the largest one are dropped"
-    )
-    step_fraction: float = Field(
-        default=0.1, gt=0, le=1, description="α: every update reaches so large a share of the layers more"
-    )
-    keep_first: bool = Field(default=False, description="the first layer stays dense")
-    keep_last: bool = Field(default=False, description="the last layer stays dense")
 
 
 SAMPLERS = Room("oialr_hpo.samplers", "sampler")

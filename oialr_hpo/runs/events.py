@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from oialr_hpo.experiment.metrics import METRICS
+from oialr_hpo.methods import FULL, OF_LAYERS
 from oialr_hpo.runs.trial import Role, State
 
 Event = dict[str, Any]
@@ -138,8 +139,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "attempt": _count,
     "epoch": number,
     "step": number,
-    "ranks": _mapping,
-    "full_ranks": _mapping,
+    **dict.fromkeys((*OF_LAYERS, *FULL), _mapping),
     "reason": lambda value: isinstance(value, str),
     "scores": lambda value: isinstance(value, list),
     "violation": number,

@@ -7,6 +7,7 @@ start carries: an attempt begins where the ones before it are known. The clocks 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from oialr_hpo.methods import OF_LAYERS
 from oialr_hpo.runs.events import Event, Events
 from oialr_hpo.runs.trial import Role, State, Trial
 
@@ -65,11 +66,12 @@ def _trial(attempts: list[Attempt]) -> Trial:
 
 
 def _add(trial: Trial, event: Event) -> None:
-    """Take in an epoch's record; its ranks are only written where they changed."""
+    """Take in an epoch's record; what is left of layers is only written where it changed."""
     record = {key: value for key, value in event.items() if key not in ("event", "number", "time", "clock")}
     trial.add(record)
-    if "ranks" not in record and len(trial.epochs) > 1 and "ranks" in trial.epochs[-2]:
-        record["ranks"] = trial.epochs[-2]["ranks"]
+    if len(trial.epochs) > 1:
+        before = trial.epochs[-2]
+        record.update({kind: before[kind] for kind in OF_LAYERS if kind in before and kind not in record})
 
 
 def _end(trial: Trial, event: Event) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oialr_hpo.methods import OF_LAYERS
 from oialr_hpo.runs.files import finite, torn, unwritable
 from oialr_hpo.runs.trial import Trial
 
@@ -34,10 +35,11 @@ class TrialLog:
         self._write({"event": "start"} | {key: getattr(trial, key) for key in known}, durable=False)
 
     def epoch(self, trial: Trial) -> None:
-        """The trial's latest record; ranks are only written where they changed."""
+        """The trial's latest record; what is left of layers is only written where it changed."""
         record = dict(trial.epochs[-1])
-        if len(trial.epochs) > 1 and record.get("ranks") == trial.epochs[-2].get("ranks"):
-            record.pop("ranks", None)
+        for kind in OF_LAYERS if len(trial.epochs) > 1 else ():
+            if record.get(kind) == trial.epochs[-2].get(kind):
+                record.pop(kind, None)
         self._write({"event": "epoch", "number": trial.number} | record, durable=False)
 
     def end(self, trial: Trial) -> None:

@@ -1,12 +1,11 @@
 """A task by its name: a built-in one, or someone's own as `package.module:Class`."""
 
 import importlib
-import inspect
 import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from oialr_hpo.extension import resolve
+from oialr_hpo.extension import resolve, wrong_call
 from oialr_hpo.tasks.task import Task, TaskSettings
 
 BUILT_IN = tuple(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
@@ -51,13 +50,4 @@ def _wrong_with(task: object) -> str | None:
     methods = ("build_model", "train_batches", "loss", "evaluate")
     if missing := [name for name in methods if getattr(task, name, None) in (None, getattr(Task, name))]:
         return f"it has no {', '.join(missing)}"
-    asked = {"__init__": dict.fromkeys(("batch_size", "seed", "device", "data_dir", "split"))}
-    for name in ("__init__", *methods):
-        given = [None] * (1 + {"build_model": 0, "loss": 2, "evaluate": 2}.get(name, 1))
-        method = inspect.getattr_static(task, name)
-        try:
-            if inspect.isfunction(method):
-                inspect.signature(method).bind(*given, **asked.get(name, {}))
-        except TypeError as error:
-            return f"{name}: {error}"
-    return None
+    return wrong_call(task, Task, ("__init__", *methods))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from oialr_hpo.methods import Method
 from oialr_hpo.mistake import reason
-from oialr_hpo.oialr import OIALR
 from oialr_hpo.training.faults import Fault, warn, written
 
 CHECKPOINT_SECONDS = 300.0
@@ -29,7 +29,7 @@ class Checkpoint:
     path: Path | None
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    oialr: OIALR | None
+    method: Method
     others: Mapping[str, Any] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
@@ -47,7 +47,7 @@ class Checkpoint:
         self._saved = time.monotonic()
         state = {
             "progress": progress,
-            "oialr": self.oialr.state_dict() if self.oialr else None,
+            "method": {self.method.name: self.method.state_dict()},
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **{name: other.state_dict() for name, other in self.others.items()},
@@ -78,8 +78,9 @@ class Checkpoint:
         except (RuntimeError, EOFError, ValueError, UnpicklingError):
             warn(f"the checkpoint {self.path} is damaged: the training begins anew")
             return None
-        if self.oialr:
-            self.oialr.load_state_dict(state["oialr"])  # gives model, optimizer and average their shapes
+        of_method = state.get("method", state).get(self.method.name)  # version 0.1 wrote it beside the others
+        if of_method is not None:
+            self.method.load_state_dict(of_method)  # gives model, optimizer and average their shapes
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, other in self.others.items():

@@ -24,7 +24,7 @@ PATIENCE = 10.0
 DATA = "the data"
 PROGRESS = ("epoch", "step", "lr", "seconds", "setup_seconds", "data_wait")
 UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
-SECTIONS = ("data", "model", "training", "schedule", "oialr", "score", "constraints")
+SECTIONS = ("data", "model", "training", "schedule", "score", "constraints")
 
 
 def rehearse(
@@ -168,11 +168,12 @@ class InSmall:
 def _explained(error: BaseException, stage: str, experiment: Experiment) -> str:
     """What went wrong, where, and what mends it."""
     said = " ".join(str(error).split())
+    keys = tuple(f"{section}." for section in (*SECTIONS, *(experiment.model_extra or ())))
     if isinstance(error, Diverged):
         return "the loss of the first batch, before any step, is no finite number; look at the data and the network"
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in said:
         return f"out of memory in {stage}; lower training.batch_size, or choose a smaller network"
-    if isinstance(error, (Mistake, RecordError)) or said.startswith(tuple(f"{section}." for section in SECTIONS)):
+    if isinstance(error, (Mistake, RecordError)) or said.startswith(keys):
         return said
     if isinstance(error, TypeError) and (found := UNEXPECTED.search(said)):
         callee, argument = found.groups()

@@ -12,12 +12,12 @@ def count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def sizes(model: nn.Module, dense: int) -> dict[str, Any]:
-    """The network's parameters, frozen ones too, and those that are trained.
+def sizes(parameters: tuple[int, int], dense: int) -> dict[str, Any]:
+    """The sizes of a network.
 
     Args:
-        model: of any method, at any time.
+        parameters: its own, frozen ones too, and those that are trained.
         dense: parameters that make 100 %.
     """
-    total, trained = count(model.parameters()), count(p for p in model.parameters() if p.requires_grad)
+    total, trained = parameters
     return dict(zip(SIZES, (total, trained, 100 * total / dense, 100 * trained / dense), strict=True))

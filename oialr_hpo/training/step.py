@@ -1,7 +1,8 @@
-"""One optimizer step: over one batch or several, in any precision, on one process or several."""
+"""The optimizer steps of a training: over one batch or several, in any precision, on one process or several."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,41 +10,58 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from oialr_hpo.experiment import Training
-from oialr_hpo.tasks import Task
+from oialr_hpo.methods import Method
 from oialr_hpo.training import devices
 from oialr_hpo.training.data_parallel import Replicas
 
 
 class Stepper:
-    """Makes the optimizer steps of a training.
+    """Lets a method make the optimizer steps of a training.
 
     Args:
-        model: with the parameters; `trained` is the same, or what wraps it for several processes.
+        model: the network itself; `method.loop.model` is the same, or what wraps it for several processes.
+        method: with the network and its optimizer.
 
     Attributes:
         scaler: of the gradients in float16; it does nothing otherwise.
+        steps: made so far.
         waited: seconds spent waiting for batches, so far.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        model: nn.Module,
-        trained: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        settings: Training,
-        device: torch.device,
-        replicas: Replicas,
-    ):
-        self._task, self._model, self._trained, self._optimizer = task, model, trained, optimizer
-        self._settings, self._device, self._replicas = settings, device, replicas
+    def __init__(self, model: nn.Module, method: Method, settings: Training, device: torch.device, replicas: Replicas):
+        self.model, self.method, self.settings = model, method, settings
+        self.device, self.replicas = device, replicas
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        self.waited = 0.0
+        self.steps, self.waited = 0, 0.0
 
     @property
     def stuck(self) -> bool:
         """Whether gradients were infinite in float16 although the loss was scaled down."""
         return self.scaler.get_scale() < 1
+
+    def epoch(
+        self, batches: Iterator[Any], count: int, set_rate: Callable[[int], None], average: AveragedModel | None
+    ) -> float:
+        """Make the steps of `count` batches.
+
+        Args:
+            set_rate: sets the learning rate of step 0, 1, ...
+            average: of the weights, updated after every step.
+
+        Returns:
+            their mean loss, over all processes; of steps that were not made, only finite ones count.
+        """
+        self.model.train()
+        loss_sum, losses, joined = torch.zeros((), device=self.device), 0, self.settings.accumulation_steps
+        for begun in range(0, count, joined):
+            set_rate(self.steps)
+            loss, made = self.step(batches, min(joined, count - begun))
+            if made or loss.isfinite():
+                loss_sum += loss
+                losses += 1
+            if made and average:
+                average.update_parameters(self.model)
+        return self.replicas.mean(loss_sum) / losses if losses else math.nan
 
     def step(self, batches: Iterator[Any], count: int) -> tuple[Tensor, bool]:
         """Take `count` batches and make a step on the mean of their losses.
@@ -51,24 +69,65 @@ class Stepper:
         Returns:
             that loss, and whether the step was made: in float16 one with infinite gradients is not.
         """
-        total = torch.zeros((), device=self._device)
-        for i in range(count):
-            asked = time.perf_counter()
-            batch, weight = self._replicas.share(next(batches))
-            self.waited += time.perf_counter() - asked
-            with self._replicas.apart(self._trained, i + 1 < count):
-                with devices.autocast(self._device, self._settings.precision):
-                    loss = weight * self._task.loss(self._trained, batch) / count
-                self.scaler.scale(loss).backward()
+        step = _Step(self, batches, count)
+        self.method.make_step(step)
+        step.clear()
+        if step.loss is None:
+            raise TypeError(f"{type(self.method).__name__}.make_step never calls step.backward()")
+        self.steps += step.made
+        return step.loss, step.made
+
+
+class _Step:
+    """One step in the making: an `oialr_hpo.methods.Step`."""
+
+    def __init__(self, stepper: Stepper, batches: Iterator[Any], count: int):
+        self._all, self._batches, self._count = stepper, batches, count
+        self._taken: list[tuple[Any, float]] = []
+        self._filled, self.made = False, True
+        self.loss: Tensor | None = None
+
+    def backward(self) -> None:
+        self.clear()
+        model, total = self._all.method.loop.model, torch.zeros((), device=self._all.device)
+        for i in range(self._count):
+            batch, weight = self._batch(i)
+            with self._all.replicas.apart(model, i + 1 < self._count):
+                with devices.autocast(self._all.device, self._all.settings.precision):
+                    loss = weight * self._all.method.loss(model, batch) / self._count
+                self._all.scaler.scale(loss).backward()
             total += loss.detach()
-        if self._settings.clip_grad_norm > 0:
-            self.scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_grad_norm)
-        scale = self.scaler.get_scale()
-        self.scaler.step(self._optimizer)
-        self.scaler.update()
-        self._optimizer.zero_grad()
-        return total, self.scaler.get_scale() >= scale
+        self._filled = True
+        self._all.scaler.unscale_(self._all.method.loop.optimizer)
+        self.loss = total if self.loss is None else self.loss
+
+    def update(self) -> bool:
+        scaler, optimizer = self._all.scaler, self._all.method.loop.optimizer
+        if self._all.settings.clip_grad_norm > 0:
+            nn.utils.clip_grad_norm_(self._all.model.parameters(), self._all.settings.clip_grad_norm)
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        self._filled = False
+        made = scaler.get_scale() >= scale
+        self.made &= made
+        return made
+
+    def clear(self) -> None:
+        """Drop gradients that were not used."""
+        if self._filled:
+            self._all.scaler.update()
+            self._all.method.loop.optimizer.zero_grad()
+            self._filled = False
+
+    def _batch(self, i: int) -> tuple[Any, float]:
+        """This process's part of a batch, and its weight."""
+        if i == len(self._taken):
+            asked = time.perf_counter()
+            self._taken.append(self._all.replicas.share(next(self._batches)))
+            self._all.waited += time.perf_counter() - asked
+        return self._taken[i]
 
 
 def make_average(model: nn.Module, settings: Training) -> AveragedModel | None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.runs import layers
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.training.faults import written
 
@@ -17,7 +18,7 @@ PACKAGES = ("oialr_hpo", "torch", "timm", "safetensors")
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes a network's weights, whole or not at all; `oialr_hpo.oialr.load_low_rank` reads them.
+    """Writes a network's weights, whole or not at all; `oialr_hpo.oialr.load_low_rank` reads those of OIALR.
 
     Raises:
         Fault: they cannot be written.
@@ -45,7 +46,7 @@ def describe(experiment: Experiment, seed: int, split: str, record: Mapping[str,
         "split": split,
         "score": score,
         "metrics": {name: value for name, value in record.items() if isinstance(value, (int, float))},
-        "ranks": record.get("ranks", {}),
+        layers.kind(record): layers.kept(record),
         "versions": {name: version(name) for name in PACKAGES},
     }
     return {"format": "pt"} | {name: json.dumps(value, default=str) for name, value in about.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from oialr_hpo import tasks
+from oialr_hpo import methods, tasks
 from oialr_hpo.experiment import Experiment
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -18,7 +18,10 @@ def test_the_page_is_what_its_command_prints() -> None:
     assert printed == (DOCS / "settings.md").read_text(), "run: python docs/settings.py > docs/settings.md"
 
 
-@pytest.mark.parametrize("model", [Experiment, *map(tasks.load_settings, tasks.BUILT_IN)])
+OF_METHODS = [methods.load_method(name).Settings for name in methods.METHODS.names()]
+
+
+@pytest.mark.parametrize("model", [Experiment, *map(tasks.load_settings, tasks.BUILT_IN), *OF_METHODS])
 def test_every_setting_describes_itself(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

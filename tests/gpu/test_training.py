@@ -1,18 +1,18 @@
 """Trainings and searches on a GPU: resumed, shared by workers, out of memory."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from oialr_hpo import search
 from oialr_hpo.experiment import load
+from oialr_hpo.methods import Loop
 from oialr_hpo.runs.trial import State
 from oialr_hpo.tasks.image_classification.augmentation import TrainAugmentation
 from oialr_hpo.training import devices
 from oialr_hpo.training.data_parallel import Replicas
-from oialr_hpo.training.loop import make_oialr
+from oialr_hpo.training.loop import attach
 from oialr_hpo.training.objective import build_task, evaluate
 from oialr_hpo.training.optimizer import make_optimizer
 from oialr_hpo.training.step import Stepper
@@ -75,17 +75,16 @@ def test_a_training_step_with_its_batch_never_waits_for_the_gpu(gpu: torch.devic
     task = build_task(experiment, seed=0, device=gpu, data_dir=None)
     model = task.build_model().to(gpu)
     optimizer = make_optimizer(model, experiment.training, 1e-3)
-    oialr: Any = make_oialr(experiment, model, optimizer, 2000)
-    stepper = Stepper(task, model, model, optimizer, experiment.training, gpu, Replicas())
+    method = attach(experiment, Loop(model, optimizer, task.loss, 2000, 20, []))
+    stepper = Stepper(model, method, experiment.training, gpu, Replicas())
     batches = iter(task.train_batches(1))
 
     def train(count: int) -> None:
         for _ in range(count):
             stepper.step(batches, 1)
-            oialr.step()
 
     train(4)
-    assert oialr.ranks
+    assert method.layers()
     with no_waiting():
         train(4)
 

@@ -5,7 +5,6 @@ import plotly.graph_objects as go
 from oialr_hpo.optimization import rates
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import BLUE, ORANGE
-from oialr_hpo.section import steps
 
 TITLE = "Learning rate of the best beside the untuned one"
 
@@ -37,8 +36,8 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
             name=name,
             hovertemplate="epoch %{x:.2f}: %{y:.3g}<extra></extra>",
         )
-        change_over = steps(experiment.oialr.delay, total)
-        if experiment.method == "oialr" and 0 < change_over < total:
+        change_over = experiment.method_settings.change_over(total)
+        if change_over and change_over < total:
             figure.add_scatter(
                 x=[change_over / per_epoch],
                 y=[values[change_over]],

@@ -1,0 +1,80 @@
+"""OIALR in the training loop; what it does is in the library, `oialr_hpo.oialr`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.section import Duration, steps
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class OIALR(Method):
+    """Attributes:
+    oialr: the library's, which changes the network.
+    """
+
+    name = "oialr"
+
+    class Settings(MethodSettings):
+        """OIALR's own settings (paper, section 4), d, ν, β, α in this order."""
+
+        delay: Duration = Field(default=0.333333333, description="d: at full rank, before the change-over")
+        frequency: Duration = Field(default=0.034, description="ν: between two updates")
+        cutoff: float = Field(
+            default=0.1, ge=0, lt=1, description="β: singular values below this share of the largest one are dropped"
+        )
+        step_fraction: float = Field(
+            default=0.1, gt=0, le=1, description="α: every update reaches so large a share of the layers more"
+        )
+        keep_first: bool = Field(default=False, description="the first layer stays dense")
+        keep_last: bool = Field(default=False, description="the last layer stays dense")
+
+        def change_over(self, total_steps: int) -> int:
+            return steps(self.delay, total_steps)
+
+    def __init__(self, settings: Settings, loop: Loop) -> None:
+        from oialr_hpo import oialr
+
+        super().__init__(settings, loop)
+        self.oialr = oialr.OIALR(
+            loop.model,
+            loop.optimizer,
+            delay=settings.change_over(loop.total_steps),
+            frequency=max(1, steps(settings.frequency, loop.total_steps)),
+            cutoff=settings.cutoff,
+            step_fraction=settings.step_fraction,
+            keep_first=settings.keep_first,
+            keep_last=settings.keep_last,
+            averages=loop.averages,
+        )
+
+    def make_step(self, step: Step) -> None:
+        step.backward()
+        if step.update():
+            self.oialr.step()
+
+    def layers(self) -> dict[str, int | float]:
+        return {**self.oialr.ranks}
+
+    def full_layers(self) -> dict[str, int | float]:
+        return {layer.name: min(layer.shape) for layer in self.oialr.report if not layer.reason}
+
+    def tracked(self) -> list[str]:
+        return [layer.name for layer in self.oialr.report if not layer.reason]
+
+    def load_weights(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+        from oialr_hpo.oialr import load_low_rank
+
+        return load_low_rank(network, weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.oialr.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.oialr.load_state_dict(state)

@@ -75,15 +75,15 @@ def default(field: FieldInfo) -> str:
 
 def values(field: FieldInfo) -> str:
     """What a field may be, with its bounds."""
-    text = kind(field.annotation)
+    text = in_rooms(field.metadata) or kind(field.annotation)
     without = text.removesuffix(NULL)
     return without + bounds(field.metadata) + text.removeprefix(without)
 
 
 def kind(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if rooms := [each for each in arguments if isinstance(each, Room)]:
-        return ", ".join(f"`{name}`" for name in rooms[0].names()) + ", `package.module:Class`"
+    if named := in_rooms(arguments):
+        return named
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
@@ -96,6 +96,12 @@ def kind(annotation: Any) -> str:
     if arguments:  # with bounds
         return kind(arguments[0]) + bounds(annotation.__metadata__)
     return KINDS[annotation]
+
+
+def in_rooms(metadata: Iterable[Any]) -> str:
+    """The names of the files of a room, if there is one."""
+    names = [name for each in metadata if isinstance(each, Room) for name in each.names()]
+    return ", ".join(f"`{name}`" for name in [*names, "package.module:Class"]) if names else ""
 
 
 def bounds(metadata: Iterable[Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from oialr_hpo import search, status
-from tests.docs.shown import PAGES, ROOT, without_blocks
+from tests.docs.shown import PAGES, ROOT, blocks, without_blocks
 
 OTHERS = [path for path in (ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 OLD_RUN = ROOT / "tests" / "data" / "version_0_1" / "trained"
@@ -39,6 +39,11 @@ def headings(page: Path) -> set[str]:
 def test_lines_of_prose_are_short(page: Path) -> None:
     prose = [line for line in without_blocks(page).splitlines() if not line.startswith(("|", "#"))]
     assert max(map(len, prose)) <= 120
+
+
+def test_the_experiment_file_that_is_shown_is_the_shipped_one() -> None:
+    shown = [block.text for block in blocks(ROOT / "docs" / "experiment.md") if block.language == "yaml"]
+    assert shown == [(ROOT / "search_spaces" / "vit_digits.yaml").read_text()]
 
 
 def test_the_readme_is_read_in_one_go() -> None:

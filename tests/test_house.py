@@ -97,7 +97,7 @@ UP = {
     ("check.machine", "search"),
     ("reproduce", "export"),
     ("reproduce", "search"),
-    ("train", "search"),
+    ("train.session", "search"),
 }
 """Arrows that do not point to a lower room."""
 FLAT = {"comparison"}

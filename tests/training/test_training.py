@@ -1,7 +1,5 @@
 """Training, export and retraining, on scikit-learn's real digits."""
 
-import io
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -141,37 +139,6 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(finished: RunDirectory, 
         first.send("stop")
     assert numbers([*records, *evaluate(experiment, seed=3, checkpoint=checkpoint)]) == unbroken
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-
-
-class Interrupting(io.StringIO):
-    """Standard output that sends this process a signal when the second epoch is printed."""
-
-    def write(self, text: str) -> int:
-        if "epoch 2/" in text:
-            signal.raise_signal(signal.SIGUSR1)
-        return super().write(text)
-
-
-def test_a_training_that_is_interrupted_goes_on_to_the_same_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = [*SMALL, "training.epochs=4"]
-    options = [part for change in changes for part in ("--set", change)]
-    arguments = ["vit_digits", *options, "--seeds", "3", "4", "--threads", "1", "--out", str(tmp_path)]
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "stdout", Interrupting())
-        train.main(arguments)
-    assert ended.value.code == search.INTERRUPTED
-    (before,) = RunDirectory.open(tmp_path).trials()
-    assert before.state is State.INTERRUPTED and before.seed == 3 and len(before.epochs) == 2
-    train.main([*arguments, "--resume"])
-    trials = RunDirectory.open(tmp_path).trials()
-    assert [(trial.number, trial.seed, len(trial.epochs)) for trial in trials] == [(0, 3, 4), (1, 4, 4)]
-    assert trials[0].score == train.train(load("vit_digits", changes).fixed(), 3, 1, None, "validation").score
-    assert not list((tmp_path / "checkpoints").iterdir())
-    train.main([*arguments, "--resume"])
-    assert RunDirectory.open(tmp_path).trials() == trials
 
 
 @pytest.mark.parametrize("delay", [1.0, 1])  # the best epoch's network is dense, or of low rank

@@ -1,21 +1,10 @@
 """`python -m oialr_hpo.export RUN`: the best settings of a search as YAML files that `train` runs again."""
 
-import glob
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import Parser, command, path, positive
-from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, strict_yaml
-from oialr_hpo.experiment.metrics import METRICS
-from oialr_hpo.files import write_whole
-from oialr_hpo.mistake import escaped
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.files import RunDirectoryError
-from oialr_hpo.runs.ranking import best, pareto_front
-from oialr_hpo.runs.trial import Trial
+from oialr_hpo.runs.exported import export, remove_earlier
 
 
 @command
@@ -35,114 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{len(files)} of {options.top}: the search has no more trials that differ and may be exported")
     for file in remove_earlier(run, files):
         print(f"removed {file}, of an earlier export: it is no longer among these")
-
-
-def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> list[Path]:
-    """Write the `top` best trials of a search (None: its Pareto front) as experiment files, best first.
-
-    Raises:
-        RunDirectoryError: the search has no trial to export, `out` cannot be written, or would lose a file that another
-            search or the user wrote there.
-    """
-    trials = run.trials()
-    winners = pareto_front(trials) if top is None else best(trials, top)
-    if not winners:
-        infeasible = sum(trial.violation > 0 for trial in trials)
-        why = f"; {infeasible} complete ones break the constraints" if infeasible else ""
-        raise RunDirectoryError(f"{run.path} has no complete trial to export{why}; --resume it with more --trials")
-    out = out or run.path / "best"
-    try:
-        for place in range(1, len(winners) + 1):
-            file = _place(run, place, out)
-            if file.exists() and not _wrote(run, trials, file):
-                why = "is no export of this search, or was changed since"
-                raise RunDirectoryError(f"{file} {why}; move it away, or choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        return [_write(run, trial, place, out) for place, trial in enumerate(winners, 1)]
-    except OSError as error:
-        raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
-
-
-def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
-    """Remove what an earlier export of the search wrote beside these files; what was changed since stays.
-
-    Returns:
-        what was removed.
-    """
-    beside = sorted(files[0].parent.glob(f"{glob.escape(run.name)}-*.yaml"))
-    trials = run.trials()
-    removed = [file for file in beside if file not in files and _wrote(run, trials, file)]
-    for file in removed:
-        file.unlink()
-    return removed
-
-
-def _wrote(run: RunDirectory, trials: Sequence[Trial], file: Path) -> bool:
-    """Whether a file is an export of this search, as it was written."""
-    try:
-        found = experiments.load(str(file))
-    except ExperimentError:
-        return False
-    evidence = found.evidence or {}
-    trial = next((trial for trial in trials if trial.number == evidence.get("trial")), None)
-    return trial is not None and found == _tuned(run, trial).model_copy(update={"evidence": found.evidence})
-
-
-def _place(run: RunDirectory, place: int, out: Path) -> Path:
-    return out / f"{run.name}-{place}.yaml"
-
-
-def _tuned(run: RunDirectory, trial: Trial) -> Experiment:
-    return run.experiment.trial(trial.settings).fixed().model_copy(update={"seed": trial.seed})
-
-
-def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
-    path = _place(run, place, out)
-    tuned = _tuned(run, trial).model_copy(update={"evidence": _evidence(run, trial)})
-    content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
-    write_whole(path, f"{_heading(run, trial, path)}\n{strict_yaml.dump(content)}")
-    return path
-
-
-def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
-    experiment, environment = run.experiment, run.environment
-    return {
-        "score": trial.score,
-        "metrics": {name: value for name, value in trial.metrics.items() if not isinstance(value, dict)},
-        "ranks": trial.metrics.get("ranks", {}),
-        "split": "validation",
-        "trial": trial.number,
-        "trials": len([other for other in run.trials() if other.finished]),
-        "seed": trial.seed,
-        "threads": trial.threads,
-        "searched": list(trial.settings),
-        "untuned": {key: experiment.value(key) for key in experiment.search},
-        "command": environment["command"],
-        "commit": environment.get("commit"),
-        "packages": environment["packages"],
-    }
-
-
-def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
-    metrics = trial.metrics
-    shown = [metric.name for metric in METRICS.values() if "export" in metric.shown]
-    figures = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics)
-    if "trainable_parameters" in metrics:
-        figures += f", {metrics['trainable_parameters']:,} of {metrics['parameters']:,} parameters trained"
-    environment = run.environment
-    device = metrics.get("device", "unknown device")
-    packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
-    scores = " / ".join(f"{score:.6g}" for score in trial.scores)
-    lines = [
-        f"Trial {trial.number} of the search {run.name}: score {scores} on the validation split",
-        figures,
-        f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
-        f"{trial.threads} CPU thread(s), trained in {trial.seconds:.1f} s",
-        f"commit {environment.get('commit')}; python {environment['python']}, {packages}",
-        f"found by: {environment['command']}",
-        "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),
-    ]
-    return "\n".join(f"# {escaped(line)}" for line in lines)
 
 
 if __name__ == "__main__":

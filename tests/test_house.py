@@ -95,12 +95,11 @@ ROUND = {"engines.launchers", "engines.mpi"}
 UP = {
     ("benchmark.islands", "search"),
     ("check.machine", "search"),
-    ("reproduce", "export"),
-    ("reproduce", "search"),
+    ("reproduce.runner", "search"),
     ("train.session", "search"),
 }
 """Arrows that do not point to a lower room."""
-FLAT = {"comparison"}
+FLAT: set[str] = set()
 """Files at the top that are neither doors nor foundations."""
 MUTE: set[str] = set()
 """Public names without a docstring."""

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from oialr_hpo import comparison, reproduce, search
+from oialr_hpo import search
 from oialr_hpo.experiment import Experiment, ExperimentError, load
 from oialr_hpo.export import export
+from oialr_hpo.reproduce.comparison import Comparison
+from oialr_hpo.reproduce.runner import Runner
+from oialr_hpo.reproduce.variants import for_dense
 from oialr_hpo.training.objective import evaluate
 
 TINY = (
@@ -75,7 +78,7 @@ def test_a_reference_is_checked_like_the_file(change: str, message: str) -> None
 
 
 def test_the_dense_search_tunes_all_but_oialrs_own_settings(experiment: Experiment) -> None:
-    searched = set(reproduce.for_dense(experiment).search)
+    searched = set(for_dense(experiment).search)
     assert searched == {key for key in experiment.search if not key.startswith("oialr.")}
     assert "model.arguments.depth" in searched
 
@@ -83,22 +86,9 @@ def test_the_dense_search_tunes_all_but_oialrs_own_settings(experiment: Experime
 def test_where_nothing_is_searched_the_rows_are_those_untuned(tmp_path: Path) -> None:
     only_oialr = {"oialr.cutoff": {"float": [0.1, 0.2]}}
     plain = load("vit_digits").model_copy(update={"search": only_oialr, "start_from": [{}]})
-    compared = reproduce.Comparison("vit_digits", plain, plain, {})
-    runner = reproduce.Runner(compared, tmp_path, [1], 1, None)
+    compared = Comparison("vit_digits", plain, plain, {})
+    runner = Runner(compared, tmp_path, [1], 1, None)
     runs: list[str] = []
     runner._run = lambda name, *_: runs.append(name)  # type: ignore[method-assign, assignment, func-returns-value]
     assert runner.measure("dense, tuned").searched is None and runner.measure("dense").searched is None
     assert runs == ["dense-test", "dense-test"]
-
-
-@pytest.mark.parametrize(
-    ("metric", "mean", "std", "text"),
-    [
-        ("trainable_parameters", 42684682.0, 1234.5, "42,684,682 ± 1,234"),
-        ("accuracy", 0.93126, 0.00213, "0.9313 ± 0.0021"),
-        ("top1", 93.126, 0.213, "93.13 ± 0.21"),
-        ("loss", 1.23456, None, "1.2346"),
-    ],
-)
-def test_a_table_keeps_the_digits_that_a_number_has(metric: str, mean: float, std: float | None, text: str) -> None:
-    assert comparison._number(metric, {"mean": mean, "std": std}) == text

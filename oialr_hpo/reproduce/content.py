@@ -1,0 +1,111 @@
+"""What a table of a comparison says, whatever it is written as."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from oialr_hpo.experiment import flatten
+from oialr_hpo.experiment.metrics import METRICS, shown_metrics
+from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured
+from oialr_hpo.reproduce.published import published
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.trial import State, Trial
+
+
+def content(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The table of this name, with what was measured beside what was published."""
+    table = published(name)
+    return {
+        "table": name,
+        "source": table.source,
+        "notes": table.notes,
+        "columns": table.columns or _columns(comparisons),
+        "experiments": [_experiment(each, table.experiments.get(each.experiment_name, {})) for each in comparisons],
+    }
+
+
+def _columns(comparisons: Iterable[Comparison]) -> dict[str, str]:
+    """What the trials measured, by metric."""
+    for comparison in comparisons:
+        for measured in comparison.rows.values():
+            for trial in _complete(measured.tested):
+                headed = {metric.name: metric.heading for metric in METRICS.values() if metric.heading}
+                own = {name: name for name in shown_metrics(trial.metrics, "trials") if name not in headed}
+                return own | {"minutes": "minutes"} | headed
+    return {}
+
+
+def _complete(run: RunDirectory) -> list[Trial]:
+    return [trial for trial in run.trials() if trial.state is State.COMPLETE]
+
+
+def _experiment(comparison: Comparison, paper: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    rows = [_row(method, comparison.rows.get(method), paper.get(method, {})) for method in METHODS]
+    dense = rows[0]["metrics"]
+    for row in rows:
+        for metric, cell in row["metrics"].items():
+            base = dense.get(metric)
+            cell["differs_from_dense"] = row["method"] != "dense" and base is not None and _differ(cell, base)
+    before, here = flatten(comparison.original.dump()), flatten(comparison.experiment.dump())
+    changed = {key: {"here": here.get(key), "full": before.get(key)} for key in here if here[key] != before.get(key)}
+    return {"name": comparison.name, "changed": changed, "rows": rows}
+
+
+def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> dict[str, Any]:
+    known = {metric: _pair(value) for metric, value in paper.items()}
+    row: dict[str, Any] = {"method": method, "state": "not computed", "seeds": [], "metrics": {}, "paper": known}
+    row |= {"search": None, "selection": None, "trained": None}
+    if measured is None:
+        return row
+    trials = _complete(measured.tested)
+    ended = [trial for trial in measured.tested.trials() if trial.finished]
+    reasons = [trial.reason or trial.state.value for trial in ended if trial.state is not State.COMPLETE]
+    row["state"] = "measured" if trials else "failed"
+    row["failures"] = reasons
+    row["seeds"] = [trial.settings["seed"] for trial in trials]
+    if trials:
+        devices = sorted({str(trial.metrics.get("device", "unknown")) for trial in trials})
+        row["trained"] = [" and ".join(devices), min(measured.tested.environment["workers"], len(ended))]
+        names = shown_metrics(trials[0].metrics, "trials")
+        row["metrics"] = {name: _statistics([trial.metrics.get(name, math.nan) for trial in trials]) for name in names}
+        row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
+    for metric, cell in row["metrics"].items():
+        cell["differs_from_paper"] = metric in known and _differ(cell, known[metric])
+    if measured.searched:
+        searched, usage = measured.searched.trials(), measured.searched.usage()
+        (winner,) = best(searched)
+        row["search"] = {
+            "trials": sum(trial.finished for trial in searched),
+            "settings": len(measured.searched.experiment.search),
+            "training_seconds": usage.training,
+            "elapsed_seconds": usage.elapsed,
+            "best": winner.settings,
+        }
+        again = _complete(measured.again) if measured.again else []
+        row["selection"] = {
+            "direction": measured.searched.experiment.score.goals[0].direction,
+            "won": winner.score,
+            "seed": winner.seed,
+            "again": _statistics([trial.scores[0] for trial in again]) if again else None,
+            "again_seeds": [trial.settings["seed"] for trial in again],
+            "test": _statistics([trial.scores[0] for trial in trials]) if trials else None,
+        }
+    return row
+
+
+def _pair(value: Any) -> dict[str, float | None]:
+    mean, std = value if isinstance(value, list) else (value, None)
+    return {"mean": mean, "std": std}
+
+
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two means lie further apart than their standard deviations together; with one seed nobody knows."""
+    if one["std"] is None:
+        return False
+    return abs(one["mean"] - other["mean"]) > one["std"] + (other["std"] or 0.0)

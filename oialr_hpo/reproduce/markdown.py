@@ -1,0 +1,99 @@
+"""A table of a comparison as a page of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from oialr_hpo.experiment.metrics import decimals
+from oialr_hpo.runs.printing import clock
+
+LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}
+MARKS = (
+    "Mean ± standard deviation over the seeds, on the test split. ≠ differs from the paper's number, † from the dense "
+    "network here, by more than the standard deviations of the two together."
+)
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The content as a page."""
+    lines = [f"# {content['table']}", "", f"Published numbers: {content['source']}.", ""]
+    for experiment in content["experiments"]:
+        lines += [f"## {experiment['name']}", "", _scale(experiment), ""]
+        lines += [_table(experiment, content["columns"]), "", MARKS, ""]
+        selection = [row for row in experiment["rows"] if row["selection"]]
+        if selection:
+            lines += ["### What selection promised", "", _selection(selection), ""]
+    lines += [f"- {note}" for note in content["notes"]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _scale(experiment: Mapping[str, Any]) -> str:
+    changed = experiment["changed"]
+    trained = [row["trained"] for row in experiment["rows"] if row["trained"]]
+    on = " ".join(dict.fromkeys(f"Trained on {where}, {count} at a time." for where, count in trained))
+    if not changed:
+        return f"At full scale, as the experiment file says. {on}".rstrip()
+    listed = ", ".join(f"`{key}` {values['here']} instead of {values['full']}" for key, values in changed.items())
+    return f"**Not at full scale: {listed}.** The numbers cannot be compared with the paper's. {on}".rstrip()
+
+
+def _table(experiment: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    header = ["", *columns.values(), "seeds", "cost of the search"]
+    rows = [header, ["---"] * len(header)]
+    for row in experiment["rows"]:
+        rows.append([LABELS[row["method"]], *(_cell(row, metric) for metric in columns), _seeds(row), _cost(row)])
+        if row["paper"]:
+            printed = [number(metric, row["paper"].get(metric)) for metric in columns]
+            rows.append(["*paper*", *(f"*{text}*" if text else "" for text in printed), "*3*", ""])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(row: Mapping[str, Any], metric: str) -> str:
+    if row["state"] != "measured":
+        return row["state"]
+    cell = row["metrics"].get(metric)
+    marks = [mark for mark, key in (("≠", "differs_from_paper"), ("†", "differs_from_dense")) if cell and cell[key]]
+    return " ".join([number(metric, cell), *marks])
+
+
+def number(metric: str, cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    digits = decimals(metric)
+    if digits is None:
+        digits = 4 if abs(cell["mean"]) < 1 else 2
+    return f"{cell['mean']:,.{digits}f}" + ("" if cell["std"] is None else f" ± {cell['std']:,.{digits}f}")
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    if row["state"] == "not computed":
+        return ""
+    failed = row["failures"]
+    return str(len(row["seeds"])) + (f", {len(failed)} failed: {failed[0]}" if failed else "")
+
+
+def _cost(row: Mapping[str, Any]) -> str:
+    if row["state"] == "not computed":
+        return ""
+    search = row["search"]
+    if search is None:
+        return "none"
+    return (
+        f"{search['trials']} trials of {search['settings']} settings, {clock(search['training_seconds'])} of training"
+    )
+
+
+def _selection(rows: Sequence[Mapping[str, Any]]) -> str:
+    better = "lower" if rows[0]["selection"]["direction"] == "minimize" else "higher"
+    header = [
+        f"score ({better} is better)",
+        "that won the search",
+        "same settings, fresh seeds",
+        "same, on the test split",
+    ]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        selection = row["selection"]
+        again = number("error", selection["again"]) or "not computed"
+        won = f"{selection['won']:.4f} (seed {selection['seed']}, best of {row['search']['trials']})"
+        lines.append([LABELS[row["method"]], won, again, number("error", selection["test"]) or "failed"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,120 @@
+"""Runs the searches and the trainings of a comparison, each in a run directory, so that none is run twice."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo import search
+from oialr_hpo.engines import launchers, preflight
+from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.reproduce import objectives
+from oialr_hpo.reproduce.comparison import Comparison, Measured
+from oialr_hpo.reproduce.variants import for_dense, for_oialr, repeated
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.exported import export
+from oialr_hpo.runs.ranking import best
+
+ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
+
+T = TypeVar("T")
+
+
+def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
+    """A step of training and an evaluation of either split, before hours of them.
+
+    Raises:
+        ExperimentError: these show a mistake.
+    """
+    for experiment in new:
+        experiments.prepare_data(experiment, data_dir)
+        preflight.rehearse(experiment, threads_per_worker(1), data_dir, ("validation", "test")).close()
+
+
+class Interrupted(Exception):
+    """A search or a training was stopped before its end."""
+
+
+@dataclass
+class Runner:
+    """Runs what the rows of one experiment need, or takes up what is there.
+
+    Attributes:
+        comparison: what is compared.
+        out: its directory; a run directory for each search and for the trainings of each row.
+        seeds: of the trainings.
+        jobs: worker processes without mpirun.
+        data_dir: where data sets lie.
+    """
+
+    comparison: Comparison
+    out: Path
+    seeds: Sequence[int]
+    jobs: int
+    data_dir: Path | None
+
+    def measure(self, method: str) -> Measured:
+        """Train a row's network once per seed, after searching its settings where it is tuned and there are some.
+
+        Raises:
+            Interrupted: before the end.
+        """
+        experiment, searched = self.comparison.experiment, None
+        of_oialr, of_dense = for_oialr(experiment), for_dense(experiment)
+        if method == "tuned" and of_oialr.search:
+            searched, experiment = self._tune("search-oialr", of_oialr)
+        elif method == "dense, tuned" and of_dense.search:
+            searched, experiment = self._tune("search-dense", of_dense)
+        elif method in ("dense", "dense, tuned"):
+            method, experiment = "dense", experiment.with_settings({"method": "dense"})
+        else:
+            method = "untuned"
+        folder = method.replace(", ", "-")
+        tested = self._run(f"{folder}-test", repeated(experiment, self.seeds), ON_TEST_SPLIT)
+        again = None
+        if searched:
+            (winner,) = best(searched.trials())
+            seeds = [seed for seed in self.seeds if seed != winner.seed]
+            if seeds:
+                again = self._run(f"{folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
+        return Measured(tested, searched, again)
+
+    def _tune(self, name: str, experiment: Experiment) -> tuple[RunDirectory, Experiment]:
+        """Search, and give the experiment with the best settings."""
+        finished = self._run(name, experiment)
+        (path,) = on_first_rank(lambda: export(finished, 1, self.out / name / "best"))
+        return finished, experiments.load(str(path))
+
+    def _run(self, name: str, experiment: Experiment, objective: str = OBJECTIVE) -> RunDirectory:
+        path = self.out / name
+        if on_first_rank(lambda: _complete(path, experiment)):
+            return RunDirectory.open(path)
+        if launchers.first():
+            print(f"\n{path}", flush=True)
+        resume = path.joinpath("experiment.yaml").exists()
+        finished = search.run(
+            experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective
+        )
+        if not on_first_rank(lambda: _complete(path, experiment)):
+            raise Interrupted
+        return finished
+
+
+def _complete(path: Path, experiment: Experiment) -> bool:
+    """Whether a run directory holds all trials of this very experiment."""
+    run = RunDirectory(path)
+    if not run.used:
+        return False
+    run.check_fits(experiment)
+    return sum(trial.finished for trial in run.trials()) >= experiment.trials
+
+
+def on_first_rank(action: Callable[[], T]) -> T:
+    """Run an action on rank 0 and give its result to all ranks; without MPI, run it."""
+    if launchers.join() == 1:
+        return action()
+    from oialr_hpo.engines import mpi
+
+    return mpi.on_first_rank(action)

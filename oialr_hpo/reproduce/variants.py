@@ -1,0 +1,55 @@
+"""What is run of an experiment: searches for OIALR and for the dense network, and trainings with several seeds."""
+
+from collections.abc import Iterable, Sequence
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo.experiment import Experiment, ExperimentError
+
+
+def load(name: str, changes: Iterable[str]) -> Experiment:
+    """An experiment that can be compared.
+
+    Raises:
+        ExperimentError: it has several goals: there is no best trial to compare.
+    """
+    loaded = experiments.load(name, changes)
+    if len(loaded.score.metrics) > 1:
+        raise ExperimentError(f"{name}: score names several goals, of which no trial is the best; name one")
+    return loaded
+
+
+def shorten(experiment: Experiment, budget: float) -> Experiment:
+    """The experiment with this share of its epochs and trials; durations that are fractions shrink with it."""
+    epochs = max(1, round(budget * experiment.training.epochs))
+    trials = max(len(experiment.start_from) + 1, round(budget * experiment.trials))
+    if budget == 1:
+        return experiment
+    return experiment.with_settings({"training.epochs": epochs}).model_copy(update={"trials": trials})
+
+
+def for_oialr(experiment: Experiment) -> Experiment:
+    """The search for OIALR's settings."""
+    return experiment.model_copy(update={"dense_baseline": False})
+
+
+def for_dense(experiment: Experiment) -> Experiment:
+    """The search for the dense network: with the same budget, of all settings but OIALR's own."""
+    searched = {key: spec for key, spec in experiment.search.items() if not key.startswith("oialr.")}
+    starts = [{key: value for key, value in start.items() if key in searched} for start in experiment.start_from]
+    unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
+    of_search = {"search": searched, "start_from": unique, "dense_baseline": False, "constraints": {}}
+    return experiment.with_settings({"method": "dense"}).model_copy(update=of_search)
+
+
+def repeated(experiment: Experiment, seeds: Sequence[int]) -> Experiment:
+    """A search without a sampler: one trial for each seed, with the experiment's own settings."""
+    fixed = experiment.fixed()
+    again = {
+        "search": {"seed": {"choices": list(seeds)}},
+        "start_from": [{"seed": seed} for seed in seeds],
+        "trials": len(seeds),
+        "constraints": {},
+        "evidence": None,
+        "early_stopping": fixed.early_stopping.model_copy(update={"enabled": False}),
+    }
+    return fixed.model_copy(update=again)

@@ -25,7 +25,7 @@ from PIL import Image
 from oialr_hpo import commands as shared
 from oialr_hpo import experiment as experiments
 from oialr_hpo import search
-from oialr_hpo.comparison import published
+from oialr_hpo.reproduce.published import published
 from tests.docs.shown import LANGUAGES, PAGES, ROOT, Command, blocks, commands, commands_in_prose, without_blocks
 from tests.engines.test_propulate import MPIRUN
 

@@ -15,6 +15,7 @@ EXAMPLES = dict(SECTION.findall((ROOT / "CONTRIBUTING.md").read_text()))
 SHOWN = {
     "sampler": r"#2 score ",
     "task": r" mse (.*\n)*.*best 1 ",
+    "method": r"epoch 3/3.*mse",
     "metric": r"worst_error +[01]\.?\d*",
     "optimizer": r"epoch 3/3.*mse",
     "schedule": r"epoch 3/3  lr 0\.0001 ",

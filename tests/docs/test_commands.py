@@ -109,6 +109,8 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"data", r"(export|train) runs/load", run()),
     (r"task", r"search tumours.yaml", run("--trials 2 --jobs 1", {"training.epochs": 2})),
     (r"task", r"status runs/tumours", run()),
+    (r"method", r"search pruned.yaml", run("--trials 3 --jobs 1", {"training.epochs": 2, "data.train_images": 160})),
+    (r"method", r"(report|export|train) runs/pruned", run()),
     (r"optimization", r"search vit_digits .*signs:", Parse("the optimizers' tests search with their own")),
     (r"utilized_rank", r"train vgg16_cifar", run("--threads 1", VGG)),
     (r"utilized_rank", r"utilization vgg16_cifar", run("--images 50 --finetune 1 --tolerance 20 --threads 1", VGG)),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+__all__ = ["Loop", "Method", "MethodSettings", "OfLayers", "Step"]
+
 OfLayers = Literal["ranks", "widths", "densities"]
 """What of a layer a method makes smaller, as records and pictures call it."""
 OF_LAYERS: tuple[OfLayers, ...] = get_args(OfLayers)

@@ -41,6 +41,17 @@ def test_lines_of_prose_are_short(page: Path) -> None:
     assert max(map(len, prose)) <= 120
 
 
+def test_the_files_that_the_design_names_are_there() -> None:
+    """Also in its drawing of the rooms, which leaves out none."""
+    page = ROOT / "docs" / "design.md"
+    for path in re.findall(r"`([\w/]+\.(?:py|md))`", without_blocks(page)):
+        assert (ROOT / path).is_file() or (ROOT / "oialr_hpo" / path).is_file(), path
+    drawn = next(block.text for block in blocks(page) if block.text.startswith("oialr_hpo/\n"))
+    names = set(re.findall(r"[\w.]+", drawn))
+    there = (path.name.removesuffix(".py") for path in (ROOT / "oialr_hpo").glob("[a-z]*") if path.name != "py.typed")
+    assert {name for name in there if not {name, f"{name}.py"} & names} == set()
+
+
 def test_the_experiment_file_that_is_shown_is_the_shipped_one() -> None:
     shown = [block.text for block in blocks(ROOT / "docs" / "experiment.md") if block.language == "yaml"]
     assert shown == [(ROOT / "search_spaces" / "vit_digits.yaml").read_text()]

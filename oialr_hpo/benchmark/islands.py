@@ -26,11 +26,13 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from oialr_hpo import search
 from oialr_hpo.benchmark.regret import CHECKPOINTS, REFERENCES, Array, Table, report, simulate
 from oialr_hpo.benchmark.sleep import MEAN, SIGMA, length, sleep
+from oialr_hpo.engines import search
+from oialr_hpo.engines.environment import environment
+from oialr_hpo.engines.islands import Island
 from oialr_hpo.engines.mpi import gather, wait_for_all
-from oialr_hpo.engines.propulate import Island
+from oialr_hpo.engines.plan import with_sampler
 from oialr_hpo.experiment import Experiment, Sampler, load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.scoring import judge
@@ -124,7 +126,7 @@ def ours(trials: int, earlier: int = 0) -> tuple[float, float]:
 
 def fill(out: Path, experiment: Experiment, trials: int) -> None:
     """Make a run directory with so many finished trials of random settings."""
-    run = RunDirectory.create(out, search.with_sampler(experiment, "propulate"), search.environment(1, 1), resume=False)
+    run = RunDirectory.create(out, with_sampler(experiment, "evolution"), environment(1, 1), resume=False)
     log, stream = run.log(0), np.random.default_rng(0)
     for number in range(trials):
         genes = dict(zip(experiment.space.parameters, stream.random(len(experiment.space)), strict=True))
@@ -140,7 +142,7 @@ def fill(out: Path, experiment: Experiment, trials: int) -> None:
 
 def plain_propulate(trials: int, genes: int = 8) -> float:
     """Utilization of Propulate's own loop with the same trials, rank r's g-th being number g * ranks + r."""
-    from propulate import Propulator  # here: first `engines.propulate` puts off what it needs in vain
+    from propulate import Propulator  # here: first `engines.islands` puts off what it needs in vain
     from propulate.utils import get_default_propagator
 
     comm = MPI.COMM_WORLD

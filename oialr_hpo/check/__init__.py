@@ -8,6 +8,7 @@ from oialr_hpo.check.ranks import Alone, Many, Ranks
 from oialr_hpo.check.survey import survey
 from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.engines import launchers
+from oialr_hpo.engines.ranks import join
 
 __all__ = ["main"]
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
-        ranks: Ranks = Many() if launchers.join() > 1 else Alone()
+        ranks: Ranks = Many() if join() > 1 else Alone()
     except launchers.LaunchError as error:
         if launchers.first():
             print(f"error: {error}\nthe search cannot run here", file=sys.stderr)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from oialr_hpo.check.findings import Findings
+from oialr_hpo.engines.environment import PACKAGES
 from oialr_hpo.engines.worker import threads_per_worker
-from oialr_hpo.search import PACKAGES
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from oialr_hpo.mistake import Mistake, reason
+from oialr_hpo.mistake import Mistake
 
 PATIENCE = 2.0  # seconds for a launcher's answer
 
@@ -52,23 +52,6 @@ def first() -> bool:
     """Whether this process is to speak for all: rank 0, and every rank where it is doubtful which one that is."""
     launch = _launch()
     return launch is None or not launch.rank
-
-
-def join() -> int:
-    """Number of MPI ranks; MPI is touched only where a launcher started several processes.
-
-    Raises:
-        LaunchError: MPI cannot be loaded, or the launched processes are no world of it.
-    """
-    if not launched():
-        return 1
-    try:
-        from oialr_hpo.engines import mpi
-    except (ImportError, RuntimeError) as error:
-        raise LaunchError(
-            f"MPI cannot be loaded ({reason(error)}); load the cluster's module, or pip install '.[mpi]'"
-        ) from None
-    return mpi.world()[1]
 
 
 def forget_strays() -> None:

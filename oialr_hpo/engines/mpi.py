@@ -1,6 +1,6 @@
 """The ranks of COMM_WORLD: who they are, and what they do together outside of a search.
 
-Of a search only this module, `propulate` and `replicas` import MPI. Ranks that wait sleep: a collective call of MPI
+Of a search only this module and `replicas` import MPI. Ranks that wait sleep: a collective call of MPI
 spins, and would slow the rank that they wait for.
 """
 
@@ -10,8 +10,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.launchers import LaunchError
@@ -23,6 +23,10 @@ launchers.forget_strays()
 from mpi4py import MPI  # noqa: E402
 
 T = TypeVar("T")
+Comm = MPI.Comm
+"""Some ranks that talk to each other."""
+WORLD = MPI.COMM_WORLD
+"""All ranks."""
 HEARD = 0.5  # seconds in which the launcher passes on what a rank says last: it drops what it reads after an abort
 
 
@@ -32,13 +36,13 @@ def world() -> tuple[int, int]:
     Raises:
         LaunchError: the launcher started more processes than MPI sees.
     """
-    size, started = MPI.COMM_WORLD.size, launchers.size()
+    size, started = WORLD.size, launchers.size()
     if started is not None and started > size:
         raise LaunchError(
             f"the launcher started {started} processes, but to {library()} each is in a world of {size}; "
             "start MPICH with srun --mpi=pmi2, Open MPI with srun --mpi=pmix, or either with its own mpirun"
         )
-    return MPI.COMM_WORLD.rank, size
+    return WORLD.rank, size
 
 
 def library() -> str:
@@ -49,7 +53,7 @@ def library() -> str:
 
 def local_rank() -> tuple[int, int]:
     """Rank among those of this node, and how many of those may run on this rank's CPUs, itself included."""
-    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    node = WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     mine = os.sched_getaffinity(0)
     sharing = sum(bool(mine & other) for other in node.allgather(mine))
     rank = node.rank
@@ -57,7 +61,7 @@ def local_rank() -> tuple[int, int]:
     return rank, sharing
 
 
-def on_first_rank(action: Callable[[], T], comm: MPI.Comm = MPI.COMM_WORLD) -> T:
+def on_first_rank(action: Callable[[], T], comm: Comm = WORLD) -> T:
     """Run `action` on rank 0 and give its result, or its exception, to all ranks."""
     outcome: tuple[T | None, BaseException | None] = (None, None)
     if comm.rank == 0:
@@ -82,7 +86,7 @@ def _portable(error: BaseException) -> BaseException:
 
 def on_every_node(action: Callable[[], T]) -> T:
     """Run `action` on one rank of each node and give its result to the node's ranks; an exception goes to all."""
-    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    node = WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     outcome: tuple[T | None, BaseException | None]
     try:
         outcome = (on_first_rank(action, node), None)
@@ -97,13 +101,21 @@ def on_every_node(action: Callable[[], T]) -> T:
 
 def gather(value: T) -> list[T]:
     """The values of all ranks, on all ranks."""
-    wait_for_all(MPI.COMM_WORLD)
-    return MPI.COMM_WORLD.allgather(value)
+    wait_for_all(WORLD)
+    return WORLD.allgather(value)
 
 
-def wait_for_all(comm: MPI.Comm) -> None:
+def wait_for_all(comm: Comm) -> None:
     """A barrier that sleeps."""
     sleep_until(comm.Ibarrier().Test, longest=0.02)
+
+
+def arrived(comm: Comm, tag: int = MPI.ANY_TAG) -> Iterator[tuple[int, int, Any]]:
+    """What has arrived from other ranks: source, tag and message of each."""
+    status = MPI.Status()
+    while comm.iprobe(tag=tag, status=status) or comm.iprobe(tag=tag, status=status):  # the first look makes progress
+        source, sent_as = status.Get_source(), status.Get_tag()
+        yield source, sent_as, comm.recv(source=source, tag=sent_as)
 
 
 def sleep_until(condition: Callable[[], bool], longest: float) -> None:
@@ -125,7 +137,7 @@ def ring(patience: float) -> float:
     Raises:
         LaunchError: a rank has heard nothing for `patience` seconds, or the wrong thing.
     """
-    comm = MPI.COMM_WORLD
+    comm = WORLD
     before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
     wait_for_all(comm)
     started = time.monotonic()
@@ -151,7 +163,7 @@ def abort_all(what: str) -> NoReturn:
     """Print the exception in flight and stop every rank at once."""
     error = sys.exc_info()[1]
     said = f"error: {error}\n" if isinstance(error, Mistake) else traceback.format_exc()
-    print(f"rank {MPI.COMM_WORLD.rank}: {what}, all ranks stop\n{said}", end="", file=sys.stderr, flush=True)
+    print(f"rank {WORLD.rank}: {what}, all ranks stop\n{said}", end="", file=sys.stderr, flush=True)
     time.sleep(HEARD)
-    MPI.COMM_WORLD.Abort(1)
+    WORLD.Abort(1)
     raise SystemExit(1)

@@ -12,10 +12,11 @@ from pathlib import Path
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
 from oialr_hpo.engines import launchers
+from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.files import check_writable
 from oialr_hpo.reproduce.comparison import METHODS, Comparison
 from oialr_hpo.reproduce.published import published, tables
-from oialr_hpo.reproduce.runner import Interrupted, Runner, on_first_rank, rehearse
+from oialr_hpo.reproduce.runner import Interrupted, Runner, rehearse
 from oialr_hpo.reproduce.variants import load, shorten
 from oialr_hpo.reproduce.write import write
 

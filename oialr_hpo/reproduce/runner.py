@@ -1,13 +1,12 @@
 """Runs the searches and the trainings of a comparison, each in a run directory, so that none is run twice."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo import search
-from oialr_hpo.engines import launchers, preflight
+from oialr_hpo.engines import launchers, preflight, search
+from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.reproduce import objectives
@@ -19,7 +18,6 @@ from oialr_hpo.runs.ranking import best
 
 ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
 
-T = TypeVar("T")
 
 
 def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
@@ -109,12 +107,3 @@ def _complete(path: Path, experiment: Experiment) -> bool:
         return False
     run.check_fits(experiment)
     return sum(trial.finished for trial in run.trials()) >= experiment.trials
-
-
-def on_first_rank(action: Callable[[], T]) -> T:
-    """Run an action on rank 0 and give its result to all ranks; without MPI, run it."""
-    if launchers.join() == 1:
-        return action()
-    from oialr_hpo.engines import mpi
-
-    return mpi.on_first_rank(action)

@@ -6,12 +6,12 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oialr_hpo.engines.environment import environment
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.trial import Role, Trial
-from oialr_hpo.search import environment
 
 
 @dataclass

@@ -134,8 +134,8 @@ def test_one_process_among_strays_searches_and_says_what_it_cannot_do(
 def test_two_ranks_among_strays() -> None:
     strays = {"PMIX_RANK": "1", "PMIX_NAMESPACE": "x", "SLURM_STEP_NUM_TASKS": "4", "PMI_PORT": "127.0.0.1:1"}
     program = (
-        "from oialr_hpo.engines import launchers\n"
-        "print(f'{launchers.size()} {launchers.join()} {launchers.first()}\\n', end='', flush=True)\n"
+        "from oialr_hpo.engines import launchers, ranks\n"
+        "print(f'{launchers.size()} {ranks.join()} {launchers.first()}\\n', end='', flush=True)\n"
         "from oialr_hpo.search import main\nmain(['vit_digits', '--engine', 'optuna'])\n"
     )
     done = subprocess.run(

@@ -52,7 +52,7 @@ def test_every_way_to_fail_is_recorded_and_four_ranks_share_one_budget(tmp_path:
 def test_an_error_of_the_search_itself_stops_all_ranks_with_a_message(tmp_path: Path) -> None:
     breaking = SCRIPT.replace(
         "out, obj",
-        "from oialr_hpo.engines import mpi, propulate\nif mpi.world()[0] == 2: del propulate.Island.propose\nout, obj",
+        "from oialr_hpo.engines import islands, mpi\nif mpi.world()[0] == 2: del islands.Island.propose\nout, obj",
     )
     done = mpirun(4, "-c", breaking, str(tmp_path / "run"), "tests.objectives:bowl", "", "trials=500")
     assert done.returncode != 0

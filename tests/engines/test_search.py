@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oialr_hpo import export, search
+from oialr_hpo.engines.engine import choose_engine
 from oialr_hpo.experiment import load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
@@ -139,4 +140,4 @@ def test_two_goals_give_a_pareto_front_that_is_exported(tmp_path: Path, sampler:
 )
 def test_an_impossible_engine_is_refused(engine: None, ranks: int, jobs: int, message: str) -> None:
     with pytest.raises(search.ImpossibleChoice, match=message):
-        search.choose_engine(engine, ranks, jobs)
+        choose_engine(engine, ranks, jobs)

@@ -6,14 +6,30 @@ from typing import Any
 from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
+from oialr_hpo.engines.plan import Plan
 from oialr_hpo.engines.population import breeds, evaluated
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
 from oialr_hpo.experiment.space import Value
+from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import Role, Trial
 
 POLL_SECONDS = 0.5  # between looks at signals and timeouts; a worker with news is heard at once
+
+
+class OneProcess:
+    """Optuna, or another sampler, proposes to the workers of this process."""
+
+    over_mpi = False
+    unasked = True
+    sampler = "tpe"
+
+    def run(self, plan: Plan) -> RunDirectory:
+        checked = plan.check()
+        search = plan.prepare(checked, plan.stage(checked), threads_per_worker(plan.jobs))
+        run(search, plan.jobs, plan.stop, plan.rehearsed)
+        return search.run
 
 
 def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | None = None) -> None:
@@ -23,7 +39,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
     """
     earlier = search.earlier()
     desk = Desk(search.experiment, jobs, earlier, search.deadline)
-    proposer = Proposer(search, earlier, jobs, desk)
+    proposer = _Proposer(search, earlier, jobs, desk)
 
     def stops(number: int, point: Point, judged: bool) -> bool:
         desk.report(number, point)
@@ -52,7 +68,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
             worker.close()
 
 
-def _assign(workers: list[Worker], desk: Desk, proposer: "Proposer") -> bool:
+def _assign(workers: list[Worker], desk: Desk, proposer: "_Proposer") -> bool:
     """Give every idle worker a trial; False when none is running and none is left."""
     for worker in workers:
         if worker.trial is None and (ticket := desk.next()):
@@ -60,7 +76,7 @@ def _assign(workers: list[Worker], desk: Desk, proposer: "Proposer") -> bool:
     return any(worker.trial for worker in workers)
 
 
-class Proposer:
+class _Proposer:
     """The sampler, told of every trial.
 
     Samplers that want to be told of all that runs have one propagator for all workers, the others one for each.

@@ -1,0 +1,123 @@
+"""What is to be searched and how, and the steps that come before the first trial."""
+
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from oialr_hpo import experiment as experiments
+from oialr_hpo import samplers
+from oialr_hpo.engines import preflight
+from oialr_hpo.engines.deadline import Deadline
+from oialr_hpo.engines.environment import environment
+from oialr_hpo.engines.process import TrainingProcess
+from oialr_hpo.engines.signals import StopRequest
+from oialr_hpo.engines.staging import stage
+from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
+from oialr_hpo.experiment import Experiment
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import State
+from oialr_hpo.runs.warm_start import with_starts
+
+
+@dataclass
+class Plan:
+    """A search before it begins; an engine takes its steps in this order: `check`, `stage`, `prepare`.
+
+    Attributes:
+        suggested: the sampler, where the experiment names none and has one goal.
+        ranks: of MPI; 1 without it.
+        stop: a signal ends the search.
+        held: closes what the search holds when it is over.
+        rehearsed: the process that rehearsed the experiment, which trains next; None: none did.
+
+    The others are those of `oialr_hpo.engines.search.run`.
+    """
+
+    experiment: str | Experiment
+    changes: Iterable[str]
+    path: Path
+    suggested: str
+    ranks: int
+    jobs: int
+    ranks_per_trial: int
+    resume: bool
+    retry: frozenset[State]
+    start_from: Iterable[Path]
+    probe: bool
+    data_dir: Path | None
+    stage_dir: Path | None
+    objective: str
+    stop: StopRequest
+    held: ExitStack
+    rehearsed: TrainingProcess | None = None
+
+    def check(self) -> Experiment:
+        """The experiment, once the run directory, its settings, its sampler and its data have been found to be right.
+
+        Raises:
+            Mistake: one of them is not.
+        """
+        RunDirectory(self.path).check_free(self.resume)
+        given = self.experiment
+        checked = experiments.load(given, self.changes) if isinstance(given, str) else given
+        checked = with_sampler(with_starts(checked, self.start_from), self.suggested)
+        prepare_data = experiments.find_data if self.stage_dir else experiments.prepare_data
+        prepare_data(checked, self.data_dir)
+        return checked
+
+    def stage(self, checked: Experiment) -> Path | None:
+        """Where the data is for this node, once it has been copied there."""
+        return stage(checked, self.data_dir, self.stage_dir) if self.stage_dir else self.data_dir
+
+    def prepare(self, checked: Experiment, staged: Path | None, threads: int) -> Search:
+        """Rehearse and probe, then begin the run directory.
+
+        Args:
+            checked: what `check` gave.
+            staged: where the data is.
+            threads: CPU threads of the rehearsal.
+
+        Raises:
+            Mistake: the rehearsal shows one, or the run directory cannot be used.
+        """
+        deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
+        if self.objective == OBJECTIVE and not self.resume:
+            self.rehearsed = preflight.rehearse(checked, threads, staged, stop=self.stop)
+            self.held.callback(self.rehearsed.close)
+        if self.probe:
+            from oialr_hpo.probing import probed
+
+            checked = probed(checked, self.path / "probe.yaml", threads_per_worker(1), staged, self.resume)
+        until = time.time() + deadline.left if deadline else None
+        where = environment(self.ranks, self.jobs, self.ranks_per_trial) | {"deadline": until}
+        directory = RunDirectory.create(self.path, checked, where, self.resume)
+        self.held.callback(directory.release)
+        if self.resume and self._left(checked, directory) <= 0:
+            print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
+        data_dir, retry = absolute(staged), self.retry
+        return Search(checked, directory, data_dir, deadline, self.objective, self.ranks_per_trial, retry)
+
+    def _left(self, checked: Experiment, directory: RunDirectory) -> int:
+        """Trials that have not ended, or are tried again."""
+        return checked.trials - sum(t.finished and t.state not in self.retry for t in directory.trials())
+
+
+def absolute(directory: Path | None) -> Path | None:
+    """A path that all ranks understand alike, wherever each works."""
+    return directory.absolute() if directory else None
+
+
+def with_sampler(experiment: Experiment, suggested: str) -> Experiment:
+    """The experiment with a sampler's name: the given one, or the suggested one, or for several goals NSGA-II.
+
+    Raises:
+        SamplerError: the sampler cannot propose here.
+    """
+    fitting = suggested if len(experiment.score.goals) == 1 else "nsga2"
+    named = experiment.with_settings({"sampler.name": experiment.sampler.name or fitting})
+    place = samplers.Place(rank=0, workers=1, trials=1, seed=0, goals=len(experiment.score.metrics))
+    samplers.make_propagator(named.sampler, named.space, place)
+    return named

@@ -101,7 +101,7 @@ class TinyTask:
         """The error, and a fixed combination of the first block's weights: `mark`."""
         block: Any = model.blocks[0]  # type: ignore[index]
         weight = block.weight.detach().double()
-        mark = (weight * torch.linspace(-1, 1, weight.numel()).view_as(weight)).sum()
+        mark = (weight * torch.linspace(-1, 1, weight.numel(), device=weight.device).view_as(weight)).sum()
         held_out = slice(self._count, None)
         return {"mse": F.mse_loss(model(self._inputs[held_out]), self._outputs[held_out]).item(), "mark": mark.item()}
 

@@ -94,7 +94,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"mpirun -n 4 .*search vit_digits", run("--trials 3", DIGITS, ranks=2)),
     (r"searching", r"mpirun -n 2 .*--resume", Parse(ELSEWHERE)),
     (r"searching", r"search vit_digits --jobs 2$", Parse("README runs it")),
-    (r"searching|measured", r"search vit_cifar", Parse(GPUS)),
+    (r"searching|measured", r"(search|train) vit_cifar", Parse(GPUS)),
     (r"searching", r"probe vit_digits$", run("--threads 1", DIGITS | {"training.epochs": 8, "data.train_images": 320})),
     (r"searching", r"search vit_digits-probed.yaml", run("--trials 2 --jobs 1", simulated=True)),
     (r"searching", r"search vit_digits .*--probe", Parse(ELSEWHERE)),

@@ -195,15 +195,19 @@ arguments = st.dictionaries(
 )
 
 
+@pytest.fixture(scope="module")
+def digits() -> Experiment:
+    return load("vit_digits").fixed()
+
+
 @examples(max_examples=150)
-@given(arguments)
+@given(more=arguments)
 def test_any_arguments_are_written_and_read_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, more: dict[str, Any]
+    tmp_path_factory: pytest.TempPathFactory, digits: Experiment, more: dict[str, Any]
 ) -> None:
     from oialr_hpo.experiment import strict_yaml
 
-    experiment = load("vit_digits").fixed()
-    experiment = experiment.with_settings({"model.arguments": experiment.model["arguments"] | more})
+    experiment = digits.with_settings({"model.arguments": digits.model["arguments"] | more})
     file = tmp_path_factory.getbasetemp() / "written.yaml"
     file.write_text(strict_yaml.dump(experiment.dump()), encoding="utf-8")
     assert as_text(load(str(file)).dump()) == as_text(experiment.dump())

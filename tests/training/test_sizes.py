@@ -52,7 +52,7 @@ def test_an_exported_file_has_the_percents_of_its_search(tmp_path: Path, experim
     alone = experiment.model_copy(
         update={"search": {"model.arguments.depth": {"choices": [1]}}, "start_from": [], "dense_baseline": False}
     )
-    run = search.run(alone.model_copy(update={"trials": 1}), out=tmp_path / "run")
+    run = search.run(alone.model_copy(update={"trials": 1}), out=tmp_path / "run", jobs=1)
     (path,) = export(run)
     assert yaml.safe_load(path.read_text())["reference"] == {"model.arguments.depth": 2}
     (trial,) = run.trials()

@@ -206,17 +206,16 @@ def validated(content: dict[str, Any], where: str) -> Experiment:
 
 
 def _find_own(experiment: Experiment, where: str) -> None:
-    """Import what is named as `package.module:Name`."""
-    optimizer, schedule = experiment.training.optimizer, experiment.schedule.name
-    try:
-        key = "training.optimizer"
-        if ":" in optimizer:
-            load_optimizer(optimizer)
-        key = "schedule.name"
-        if ":" in schedule:
-            load_rate(schedule)
-    except LookupError as error:
-        raise ExperimentError(f"{where}: {key}: {error}") from None
+    """Import the optimizer and the schedule that are named as `package.module:Name`."""
+    for key, name, find in (
+        ("training.optimizer", experiment.training.optimizer, load_optimizer),
+        ("schedule.name", experiment.schedule.name, load_rate),
+    ):
+        try:
+            if ":" in name:
+                find(name)
+        except LookupError as error:
+            raise ExperimentError(f"{where}: {key}: {error}") from None
 
 
 def _values(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo import search, train
-from oialr_hpo.experiment import ExperimentError, load
+from oialr_hpo.experiment import ExperimentError, load, recorded
 from oialr_hpo.export import export
 from oialr_hpo.optimization.optimizers import optimizer_names
 from oialr_hpo.training.objective import evaluate
@@ -54,6 +54,12 @@ def test_ones_own_are_searched_exported_and_trained_again(tmp_path: Path) -> Non
     assert exported.evidence is not None
     trained = train.train(exported, exported.seed, exported.evidence["threads"], None, "validation")
     assert trained.score == exported.evidence["score"] == trial.score
+
+
+def test_a_record_is_read_where_they_are_missing() -> None:
+    content = tiny().dump()
+    content["training"]["optimizer"], content["schedule"]["name"] = "gone:Mine", "gone:rate"
+    assert recorded(content, "experiment.yaml").schedule.name == "gone:rate"
 
 
 def test_ones_own_gets_its_arguments_and_the_momentum() -> None:

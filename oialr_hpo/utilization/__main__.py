@@ -16,11 +16,10 @@ from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.training.rehearsal import rehearse
 from oialr_hpo.utilization.accuracy import Accuracy
 from oialr_hpo.utilization.analysis import analyse
-from oialr_hpo.utilization.factorise import compact, factorise, flops, parameters
-from oialr_hpo.utilization.finetuning import finetune
 from oialr_hpo.utilization.images import IMAGES, image_task
 from oialr_hpo.utilization.printing import as_json, layer_table, summary
 from oialr_hpo.utilization.published import published
+from oialr_hpo.utilization.reduction import reduce
 from oialr_hpo.utilization.snapshot import save, snapshot
 from oialr_hpo.utilization.weights import trained_network
 
@@ -75,18 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FloatingPointError) as error:
         raise Mistake(reason(error)) from None
 
-    reduced = factorise(found.model, found.ranks)
-    finetuned = finetune(reduced, experiment, task, options.finetune, options.lr) if options.finetune else None
-    images = next(iter(task.evaluation_batches()))[0][:1]
-    small = compact(reduced).eval()
-    size = parameters(small) / parameters(network), flops(small, images) / flops(network, images)
+    reduction = reduce(network, found, experiment, task, options.finetune, options.lr)
     name, dataset = experiment.model["name"], experiment.data["dataset"]
     row = published(name, dataset)
-    print(f"\n{layer_table(found)}\n\n{summary(found, finetuned, size, row)}")
+    print(f"\n{layer_table(found)}\n\n{summary(found, reduction, row)}")
     print(f"\n{found.passes:.1f} validation passes; a plain binary search: {found.plain_passes}")
     picture = out / "snapshot.png"
     save(snapshot(found, f"{name}, {dataset}, tolerance {options.tolerance:g} %", row), picture)
-    (out / "utilization.json").write_text(json.dumps(as_json(found, finetuned, size), indent=1))
+    (out / "utilization.json").write_text(json.dumps(as_json(found, reduction), indent=1))
     print(f"{picture}\n{out / 'utilization.json'}")
 
 

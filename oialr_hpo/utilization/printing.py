@@ -8,6 +8,7 @@ from typing import Any
 from oialr_hpo.runs.printing import table
 from oialr_hpo.utilization.found import Utilization
 from oialr_hpo.utilization.published import Published
+from oialr_hpo.utilization.reduction import Reduction
 
 
 def layer_table(found: Utilization) -> str:
@@ -23,23 +24,18 @@ def layer_table(found: Utilization) -> str:
     return "\n".join([table(header, rows), *left])
 
 
-def summary(found: Utilization, finetuned: float | None, size: tuple[float, float], paper: Published | None) -> str:
+def summary(found: Utilization, reduction: Reduction, paper: Published | None) -> str:
     header = ["", "accuracy", "projected", "fine-tuned", "MLU % of W", "MLU %", "params ratio", "FLOPs ratio"]
-    here: list[Any] = ["here", found.original_accuracy, found.accuracy, finetuned]
-    rows = [[*here, 100 * found.original_mlu, 100 * found.mlu, *size]]
+    here: list[Any] = ["here", found.original_accuracy, found.accuracy, reduction.finetuned]
+    rows = [[*here, 100 * found.original_mlu, 100 * found.mlu, reduction.parameters, reduction.flops]]
     if paper:
         before, after = paper.original_accuracy, paper.accuracy
         rows.append(["paper", before, None, after, paper.original_mlu, paper.mlu, paper.parameters, paper.flops])
     return table(header, rows)
 
 
-def as_json(found: Utilization, finetuned: float | None, size: tuple[float, float]) -> dict[str, Any]:
-    """What `utilization.json` holds: accuracies in percent, utilizations and ratios in [0, 1].
-
-    Args:
-        finetuned: the accuracy after fine-tuning, where there was some.
-        size: parameters and FLOPs of the factorised network over those of the original.
-    """
+def as_json(found: Utilization, reduction: Reduction) -> dict[str, Any]:
+    """What `utilization.json` holds: accuracies in percent, utilizations in [0, 1], ratios to the original."""
     return {
         "layers": [asdict(layer) | {"utilization": layer.utilization} for layer in found.layers],
         "skipped": found.skipped,
@@ -47,9 +43,9 @@ def as_json(found: Utilization, finetuned: float | None, size: tuple[float, floa
         "original_mlu": found.original_mlu,
         "original_accuracy": found.original_accuracy,
         "accuracy": found.accuracy,
-        "finetuned_accuracy": finetuned,
-        "parameters_ratio": size[0],
-        "flops_ratio": size[1],
+        "finetuned_accuracy": reduction.finetuned,
+        "parameters_ratio": reduction.parameters,
+        "flops_ratio": reduction.flops,
         "passes": found.passes,
         "plain_passes": found.plain_passes,
         "seconds": found.seconds,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.test_propulate import mpirun, needs_mpi
+from tests.training.test_rehearsal import own
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +52,11 @@ def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
 
 @needs_mpi
 def test_four_ranks_bound_to_one_cpu(tmp_path: Path) -> None:
+    own("tests.mistaken:Right", tmp_path)  # small, and needs little but torch
+    (out := tmp_path / "run").mkdir()
     os.sched_setaffinity(0, {cpu := min(before := os.sched_getaffinity(0))})
     try:
-        done = mpirun(4, "-m", "oialr_hpo.check", "vit_digits", "--out", str(tmp_path))
+        done = mpirun(4, "-m", "oialr_hpo.check", str(tmp_path / "own.yaml"), "--out", str(out))
     finally:
         os.sched_setaffinity(0, before)
     assert done.returncode == 0, done.stderr
@@ -61,7 +64,7 @@ def test_four_ranks_bound_to_one_cpu(tmp_path: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert [(row[0], row[2], row[3]) for row in rows] == [(str(rank), str(rank), str(cpu)) for rank in range(4)]
     assert f"4 ranks on CPU {cpu}; " in done.stdout
-    assert not list(tmp_path.iterdir())
+    assert not list(out.iterdir())
 
 
 @needs_mpi

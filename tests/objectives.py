@@ -21,7 +21,8 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
 def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
     """What a small training could have measured; two records."""
     for epoch in (1, 2):
-        yield {"epoch": epoch, "error": 0.5 / (seed + 1), "top1": 50.0 + seed, "trainable_percent": 10.0 + seed}
+        error = 0.5 / (seed + 1)
+        yield {"epoch": epoch, "error": error, "mse": error, "top1": 50.0 + seed, "trainable_percent": 10.0 + seed}
 
 
 def uneven(experiment: Experiment, *, seed: int, replica: Replica, **_: Any) -> Iterator[dict[str, float]]:

@@ -39,6 +39,7 @@ DIGITS: Reduced = {
     "oialr.delay": 2,
     "oialr.frequency": 1,
 }
+WAVES: Reduced = {"training.epochs": 1, "data.train_windows": 64, "data.validation_windows": 16}
 VGG: Reduced = {
     "model.arguments.width": 0.0625,
     "training.epochs": 1,
@@ -96,7 +97,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"search vit_digits --jobs 2$", Parse("README runs it")),
     (r"searching|measured", r"(search|train) vit_cifar", Parse(GPUS)),
     (r"searching", r"probe vit_digits$", run("--threads 1", DIGITS | {"training.epochs": 8, "data.train_images": 320})),
-    (r"searching", r"search vit_digits-probed.yaml", run("--trials 2 --jobs 1", simulated=True)),
+    (r"searching", r"search vit_digits-probed.yaml", Parse("the probe's tests run it")),
     (r"searching", r"search vit_digits .*--probe", Parse(ELSEWHERE)),
     (r"searching", r"search vit_digits --set score=", run("--trials 3", simulated=True)),
     (r"searching", r"export runs/two_goals --pareto", run()),
@@ -105,11 +106,12 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"run_directory", r"train tuned/quickstart-1.yaml$", run()),
     (r"run_directory", r"train tuned/quickstart-1.yaml .*--seeds 0 1 2", run("--seeds 0")),
     (r"data", r"check flowers.yaml", run("", {"training.batch_size": 4, "data.workers": 1})),
-    (r"data", r"search load.yaml", run("--trials 2 --jobs 1", {"training.epochs": 1, "data.train_windows": 64})),
+    (r"data", r"search load.yaml", run("--trials 2 --jobs 1", WAVES, simulated=True)),
     (r"data", r"(export|train) runs/load", run()),
-    (r"task", r"search tumours.yaml", run("--trials 2 --jobs 1", {"training.epochs": 2})),
-    (r"task", r"status runs/tumours", run()),
-    (r"method", r"search pruned.yaml", run("--trials 3 --jobs 1", {"training.epochs": 2, "data.train_images": 160})),
+    (r"task", r"train tumours.yaml", run("--threads 1", {"training.epochs": 2})),
+    (r"task", r"search tumours.yaml", Parse("CONTRIBUTING's test searches with a task of one's own")),
+    (r"method", r"train pruned.yaml", run("--threads 1", {"training.epochs": 2, "data.train_images": 160})),
+    (r"method", r"search pruned.yaml", run("--trials 3 --jobs 1", {"training.epochs": 2}, simulated=True)),
     (r"method", r"(report|export|train) runs/pruned", run()),
     (r"optimization", r"search vit_digits .*signs:", Parse("the optimizers' tests search with their own")),
     (r"utilized_rank", r"train vgg16_cifar", run("--threads 1", VGG)),

@@ -11,7 +11,6 @@ their like): typed, and kept as it is. Everything else is private, whatever it i
     oialr = oialr_hpo.OIALR(model, optimizer, delay=2500, frequency=500)     # in a training loop of your own
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,10 +51,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """A public name or one of the modules that hold them, on first use."""
-    if name == "__version__":
-        from importlib.metadata import version  # slow to load, and rarely asked
+    from importlib import import_module
 
-        return version(__name__)
+    if name == "__version__":
+        return import_module("importlib.metadata").version(__name__)
     if name in ("experiment", "search"):
         return import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from oialr_hpo.commands import Parser, command, path, written
-from oialr_hpo.report import study
+from oialr_hpo.report import study_file
 from oialr_hpo.report.write import write
 from oialr_hpo.runs.directory import RunDirectory
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     run = RunDirectory.open(options.run)
     if options.optuna:
-        name = study.write(run, options.optuna)
+        name = study_file.write(run, options.optuna)
         print(f"{options.optuna}: study {name}; look at it with: optuna-dashboard {shlex.quote(str(options.optuna))}")
     else:
         out = options.out or run.path

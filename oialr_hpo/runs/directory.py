@@ -15,6 +15,7 @@ from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, completed, flatten, 
 from oialr_hpo.files import check_writable, write_whole
 from oialr_hpo.mistake import Mistake, escaped, one_line
 from oialr_hpo.runs import history, usage
+from oialr_hpo.runs.environment import read as read_environment
 from oialr_hpo.runs.events import Events, read
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.fit import complete, misfit
@@ -23,8 +24,6 @@ from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.trial import Trial
 from oialr_hpo.runs.usage import Span, Usage
 
-UNKNOWN: dict[str, Any] = {"command": "unknown", "workers": 1, "python": "unknown", "packages": {}}
-"""What an environment says at least."""
 TRIAL_FILE = re.compile(r"rank-[0-9]{1,9}\.jsonl")
 """The name of one; copies that people and programs make beside it are none."""
 
@@ -134,21 +133,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: the file is damaged.
         """
-        file = self.path / "environment.yaml"
-        if not file.exists():
-            return dict(UNKNOWN)
-        try:
-            noted = self._yaml(file.name)
-        except Mistake as error:
-            raise RunDirectoryError(f"{error}; restore the file, or remove it") from None
-        found = UNKNOWN | noted if isinstance(noted, dict) else {}
-        fits = {key: isinstance(found.get(key), type(value)) for key, value in UNKNOWN.items()}
-        fits["workers"] = fits["workers"] and found["workers"] > 0
-        fits["deadline"] = isinstance(found.get("deadline"), (int, float, type(None)))
-        if not all(fits.values()):
-            key = next(key for key, fit in fits.items() if not fit)
-            raise RunDirectoryError(f"{file}: damaged, as its {key} tells; restore the file, or remove it")
-        return found
+        return read_environment(self.path / "environment.yaml")
 
     def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from oialr_hpo.experiment.metrics import shown_metrics
-from oialr_hpo.runs.directory import UNKNOWN, RunDirectory
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.environment import UNKNOWN
 from oialr_hpo.runs.leaders import leaders
 from oialr_hpo.runs.printing import clock, table
 from oialr_hpo.runs.ranking import best

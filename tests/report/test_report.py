@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from oialr_hpo import search
-from oialr_hpo.report import charts, page, pictures, study
+from oialr_hpo.report import charts, page, pictures, study, study_file
 from oialr_hpo.report.__main__ import main
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.report.look import styled
@@ -164,11 +164,11 @@ def test_a_study_of_others_is_not_replaced(full: RunDirectory, tmp_path: Path) -
     path = tmp_path / "study.db"
     optuna.create_study(study_name="full", storage=f"sqlite:///{path}")
     with pytest.raises(RunDirectoryError, match="already has another study full"):
-        study.write(full, path)
+        study_file.write(full, path)
     for file, message in (("study.txt", "neither .db"), ("torn.db", "not a database"), ("torn.log", "something else")):
         (tmp_path / file).write_text("garbage" * 1000)
         with pytest.raises(RunDirectoryError, match=message) as caught:
-            study.write(full, tmp_path / file)
+            study_file.write(full, tmp_path / file)
         assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from oialr_hpo import search
 from oialr_hpo.engines.desk import Desk
 from oialr_hpo.export import export
 from oialr_hpo.mistake import Mistake
-from oialr_hpo.report import study
+from oialr_hpo.report import study, study_file
 from oialr_hpo.report.write import write as write_report
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
@@ -203,7 +203,7 @@ def test_metrics_that_are_no_numbers_are_shown_as_such(tmp_path: Path) -> None:
     (path,) = export(done)
     assert search.experiments.load(str(path))
     assert write_report(done)
-    study.write(done, tmp_path / "study.log")
+    study_file.write(done, tmp_path / "study.log")
     assert [t for t in run(done.path, "trials=6", resume=True).trials() if t.number < 5] == trials
 
 

@@ -1,0 +1,93 @@
+"""The tables of a report, in HTML."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from oialr_hpo.experiment.metrics import shown_metrics
+from oialr_hpo.report.facts import Facts
+from oialr_hpo.report.look import WORDS
+from oialr_hpo.runs import leaders as leading
+from oialr_hpo.runs.printing import clock, figure
+from oialr_hpo.runs.trial import Trial
+
+TOP = 5
+
+
+def leaders(facts: Facts) -> str:
+    """The best trials beside the untuned settings and the dense model, and the settings of the winners."""
+    compared = leading.leaders(facts.trials, facts.experiment, TOP)
+    if not compared:
+        return "<p>No trial has a score yet.</p>"
+    metrics = shown_metrics(compared[0][1].metrics, "trials")
+    scores = ["score"] if len(facts.goals) == 1 else [f"score: {name}" for name in facts.goals]
+    rows = [
+        [name, trial.number, *trial.scores, *(trial.metrics.get(metric) for metric in metrics), clock(trial.seconds)]
+        for name, trial in compared
+    ]
+    content = _table(["", "trial", *scores, *metrics, "time"], rows, best=bool(facts.winners))
+    if facts.winners:
+        shown = facts.winners[:1] if len(facts.goals) == 1 else facts.winners
+        header = ["setting", *(f"trial {trial.number}" for trial in shown), "untuned", "searched"]
+        settings = [
+            [key, *(trial.settings[key] for trial in shown), facts.experiment.value(key), _range(spec)]
+            for key, spec in facts.experiment.search.items()
+        ]
+        content += "<br>" + _table(header, settings)
+    return content
+
+
+def all_trials(facts: Facts) -> str:
+    """Every trial with its settings, folded."""
+    if not facts.trials:
+        return "<p>None yet.</p>"
+    share = "trainable_percent"
+    header = ["trial", "role", "state", "score", "trainable %", "time", "rank", *facts.keys, "reason"]
+    rows = [_row(trial, trial.metrics.get(share), facts.keys) for trial in facts.trials]
+    table = _table(header, rows)
+    return f"<details><summary>{len(rows)} trials with their settings</summary>{table}</details>"
+
+
+def origin(environment: dict[str, Any]) -> str:
+    """The command, and the versions of what it ran with."""
+    packages = ", ".join(f"{name} {number}" for name, number in environment.get("packages", {}).items())
+    rows = [
+        [name, environment[key]]
+        for name, key in (("command", "command"), ("commit", "commit"), ("host", "host"), ("python", "python"))
+        if environment.get(key)
+    ]
+    return _table(["", ""], [*rows, ["packages", packages]])
+
+
+def _range(spec: dict[str, Any]) -> str:
+    if "choices" in spec:
+        return " | ".join(
+            str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in spec["choices"]
+        )
+    low, high = spec.get("float") or spec["int"]
+    return f"{low:g} to {high:g}{', log' if spec.get('log') else ''}"
+
+
+def _row(trial: Trial, share: float | None, keys: Sequence[str]) -> list[Any]:
+    scores = " / ".join(f"{score:.4g}" for score in trial.scores)
+    state = WORDS.get(trial.state, trial.state.value)
+    settings = [trial.settings.get(key) for key in keys]
+    row = [trial.number, trial.role.value, state, scores, share, clock(trial.seconds), trial.worker]
+    return [*row, *settings, trial.reason]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], best: bool = False) -> str:
+    numeric = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(header))]
+    kinds = [" class=number" if number else "" for number in numeric]
+    heads = "".join(f"<th{kind}>{escape(head)}</th>" for head, kind in zip(header, kinds, strict=True))
+    lines = []
+    for index, row in enumerate(rows):
+        cells = "".join(_cell(value, number) for value, number in zip(row, numeric, strict=True))
+        lines.append(f"<tr{' class=best' if best and index == 0 else ''}>{cells}</tr>")
+    return f"<table><tr>{heads}</tr>{''.join(lines)}</table>"
+
+
+def _cell(value: Any, number: bool) -> str:
+    text = "" if value is None else figure(value)
+    kind = "number" if number else "wide" if len(text) > 60 else ""
+    return f"<td{f' class={kind}' if kind else ''}>{escape(text)}</td>"

@@ -67,6 +67,12 @@ def listed(page: str) -> set[str]:
     return {word for row in rows for word in re.findall(r"`([\w.]+)`", " ".join(row))}
 
 
+def test_the_options_of_a_search_are_listed() -> None:
+    page = (ROOT / "docs" / "searching.md").read_text()
+    options = {name for action in search.parser()._actions for name in action.option_strings if name.startswith("--")}
+    assert {f"`{option}" for option in options - {"--help"}} <= set(re.findall(r"^\| (`--[\w-]+)", page, re.MULTILINE))
+
+
 def test_the_fields_of_a_status_are_listed(tmp_path: Path) -> None:
     changes = ["trials=2", "dense_baseline=false"]
     found: dict[str, Any] = status.status(

@@ -16,11 +16,12 @@ SHOWN = {
     "sampler": r"#2 score ",
     "task": r" mse (.*\n)*.*best 1 ",
     "method": r"epoch 3/3.*mse",
+    "engine": r"3 complete",
     "metric": r"worst_error +[01]\.?\d*",
     "optimizer": r"epoch 3/3.*mse",
     "schedule": r"epoch 3/3  lr 0\.0001 ",
 }
-LONGEST = 20
+LONGEST = 22
 """Lines of an example, without imports and empty ones."""
 
 

@@ -82,6 +82,11 @@ class Experiment(Section):
         return method.Settings.model_validate((self.model_extra or {}).get(method.name, Section()).model_dump())
 
     @property
+    def sections_of_methods(self) -> tuple[str, ...]:
+        """Their names: of the method's own section, and of those of other methods that stand beside it."""
+        return tuple(self.model_extra or ())
+
+    @property
     def space(self) -> Space:
         return Space({key: parse_parameter(spec) for key, spec in self.search.items()})
 
@@ -140,7 +145,7 @@ class Experiment(Section):
         for key in type(self).model_fields:
             content[key] = dumped[key]
             if key == "method":
-                content |= {name: dumped[name] for name in self.model_extra or ()}
+                content |= {name: dumped[name] for name in self.sections_of_methods}
         content["score"] = {key: value for key, value in content["score"].items() if value is not None}
         return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
 

@@ -162,6 +162,14 @@ def load_method(method: str) -> type[Method]:
     return loaded
 
 
+def name_of(method: str) -> str:
+    """What a method is called: as its section; where its class is not installed, as that."""
+    try:
+        return load_method(method).name
+    except LookupError:
+        return method.rpartition(":")[2]
+
+
 def _wrong_with(method: object) -> str | None:
     """What makes a method unusable, as far as its class tells."""
     if not isinstance(method, type):

@@ -41,6 +41,8 @@ def probe(
         ExperimentError: none of OIALR's settings is searched, or the training diverged.
         OSError: `out` cannot be written.
     """
+    if experiment.method not in ("oialr", "dense"):
+        raise ExperimentError(f"probe: it narrows the search of OIALR's settings; the method is {experiment.method}")
     if not {"oialr.delay", "oialr.cutoff", "oialr.step_fraction"} & set(experiment.search):
         raise ExperimentError("probe: neither oialr.delay nor oialr.cutoff nor oialr.step_fraction is searched")
     from oialr_hpo.probing.observing import observe  # loads torch

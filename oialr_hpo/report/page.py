@@ -8,6 +8,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from oialr_hpo.methods import name_of
 from oialr_hpo.report import tables
 from oialr_hpo.report.charts import Chart
 from oialr_hpo.report.facts import Facts
@@ -34,7 +35,8 @@ def render(facts: Facts, charts: Sequence[Chart]) -> str:
     return Template(template).substitute(
         title=escape(facts.run.name),
         summary=escape(
-            f"A search for {experiment.method.upper()} settings: {about}, {experiment.training.epochs} epochs a trial, "
+            f"A search for {name_of(experiment.method).upper()} settings: {about}, "
+            f"{experiment.training.epochs} epochs a trial, "
             f"{aims} on the validation split."
         ),
         plotly=get_plotlyjs(),

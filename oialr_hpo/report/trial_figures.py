@@ -11,11 +11,17 @@ from matplotlib.figure import Figure
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.report.heat_map import BLUE, GREY, Values, frame, heat_map, legend, mark_change_over, mean_below
+from oialr_hpo.runs import layers as layers_of
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import Trial
 
+HEADINGS = {
+    "ranks": "Rank of the low-rank layers",
+    "widths": "Width of the narrower layers",
+    "densities": "Density of the sparse layers",
+}
 MEASURES = {"stability": "Stability of the weights' bases", "similarity": "Similarity of the weights' mixing"}
 
 Records = Sequence[Mapping[str, Any]]
@@ -71,7 +77,7 @@ def choose(run: RunDirectory, number: int | None) -> Trial:
 def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:
     """The figures that a trial's records allow, by name: stability, similarity, ranks."""
     records = trial.epochs
-    change_over = next((record["epoch"] for record in records if record.get("ranks")), None)
+    change_over = next((record["epoch"] for record in records if layers_of.kept(record)), None)
     figures = {}
     for measure, title in MEASURES.items():
         tracked = [record for record in records if record.get(measure) and isinstance(record[measure], Mapping)]
@@ -85,23 +91,23 @@ def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:
             mark_change_over(heat, below, change_over, epochs(tracked))
             figures[measure] = figure
     if change_over is not None:
-        figures["ranks"] = draw_ranks(records, change_over, name)
+        figures[layers_of.kind(records[-1])] = draw_layers(records, change_over, name)
     return figures
 
 
-def draw_ranks(records: Records, change_over: int, name: str) -> Figure:
-    """Rank over full rank per layer, and the sizes of the network below."""
-    layers = list(next(record["ranks"] for record in records if record.get("ranks")))
-    highest = {layer: max(record.get("ranks", {}).get(layer, 1) for record in records) for layer in layers}
-    full = highest | records[0].get("full_ranks", {})
-    ranks = [record.get("ranks", {}) for record in records]
-    values = np.array([[100 * each.get(layer, math.nan) / full[layer] for each in ranks] for layer in layers])
-    figure, heat, below = frame(len(layers), f"Rank of the low-rank layers\n{name}")
+def draw_layers(records: Records, change_over: int, name: str) -> Figure:
+    """What is left of each layer, such as rank over full rank, and the sizes of the network below."""
+    kind, kept = layers_of.kind(records[-1]), [layers_of.kept(record) for record in records]
+    layers = list(next(each for each in kept if each))
+    full = layers_of.full(records, layers)
+    values = np.array([[100 * each.get(layer, math.nan) / full[layer] for each in kept] for layer in layers])
+    figure, heat, below = frame(len(layers), f"{HEADINGS[kind]}\n{name}")
     heat.set_facecolor("0.9")
     if change_over > epochs(records)[0]:
         middle = (epochs(records)[0] + change_over - 1) / 2
         heat.text(middle, (len(layers) - 1) / 2, "dense", color="0.4", ha="center", va="center", rotation=90)
-    heat_map(figure, heat, epochs(records), layers, values, "YlGnBu_r", (0.0, 100.0), "rank, % of full rank")
+    measured = f"{layers_of.ONE[kind]}, % of full {layers_of.ONE[kind]}"
+    heat_map(figure, heat, epochs(records), layers, values, "YlGnBu_r", (0.0, 100.0), measured)
     for key, color, text in (("total_percent", GREY, "all"), ("trainable_percent", BLUE, "trained")):
         sizes = [record.get(key, math.nan) for record in records]
         below.plot(epochs(records), sizes, color=color, drawstyle="steps-mid", label=f"{text}: {sizes[-1]:.3g} %")

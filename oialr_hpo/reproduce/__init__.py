@@ -1,8 +1,8 @@
 """`python -m oialr_hpo.reproduce table3`: a table of the OIALR paper, measured again, with a tuned dense baseline.
 
-Of every experiment two searches are run with the same budget, one of all its settings for OIALR, one of all but OIALR's
-own for the dense network; then dense, untuned and both tuned networks are trained with fresh seeds and
-tested once each. Everything lies in run directories, so that the same command goes on where it was interrupted.
+Of every experiment two searches are run with the same budget, one of all its settings for its method, OIALR, one of
+all but the method's own for the dense network; then dense, untuned and both tuned networks are trained with fresh seeds
+and tested once each. Everything lies in run directories, so that the same command goes on where it was interrupted.
 """
 
 import sys

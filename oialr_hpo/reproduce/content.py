@@ -7,6 +7,7 @@ from typing import Any
 
 from oialr_hpo.experiment import flatten
 from oialr_hpo.experiment.metrics import METRICS, shown_metrics
+from oialr_hpo.methods import DEFAULT, name_of
 from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.runs.directory import RunDirectory
@@ -50,7 +51,9 @@ def _experiment(comparison: Comparison, paper: Mapping[str, Mapping[str, Any]]) 
             cell["differs_from_dense"] = row["method"] != "dense" and base is not None and _differ(cell, base)
     before, here = flatten(comparison.original.dump()), flatten(comparison.experiment.dump())
     changed = {key: {"here": here.get(key), "full": before.get(key)} for key in here if here[key] != before.get(key)}
-    return {"name": comparison.name, "changed": changed, "rows": rows}
+    method = name_of(comparison.experiment.method)
+    other = {"method": method} if method not in (DEFAULT, "dense") else {}
+    return {"name": comparison.name, "changed": changed, "rows": rows} | other
 
 
 def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oialr_hpo.experiment.metrics import decimals
+from oialr_hpo.methods import DEFAULT
 from oialr_hpo.runs.printing import clock
 
-LABELS = {"dense": "dense", "untuned": "OIALR, untuned", "tuned": "OIALR, tuned", "dense, tuned": "dense, tuned"}
 MARKS = (
     "Mean ± standard deviation over the seeds, on the test split. ≠ differs from the paper's number, † from the dense "
     "network here, by more than the standard deviations of the two together."
@@ -21,7 +21,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         lines += [_table(experiment, content["columns"]), "", MARKS, ""]
         selection = [row for row in experiment["rows"] if row["selection"]]
         if selection:
-            lines += ["### What selection promised", "", _selection(selection), ""]
+            lines += ["### What selection promised", "", _selection(selection, experiment), ""]
     lines += [f"- {note}" for note in content["notes"]]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -40,11 +40,16 @@ def _table(experiment: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     header = ["", *columns.values(), "seeds", "cost of the search"]
     rows = [header, ["---"] * len(header)]
     for row in experiment["rows"]:
-        rows.append([LABELS[row["method"]], *(_cell(row, metric) for metric in columns), _seeds(row), _cost(row)])
+        rows.append([_label(row, experiment), *(_cell(row, metric) for metric in columns), _seeds(row), _cost(row)])
         if row["paper"]:
             printed = [number(metric, row["paper"].get(metric)) for metric in columns]
             rows.append(["*paper*", *(f"*{text}*" if text else "" for text in printed), "*3*", ""])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _label(row: Mapping[str, Any], experiment: Mapping[str, Any]) -> str:
+    method = experiment.get("method", DEFAULT).upper()
+    return row["method"] if row["method"].startswith("dense") else f"{method}, {row['method']}"
 
 
 def _cell(row: Mapping[str, Any], metric: str) -> str:
@@ -82,7 +87,7 @@ def _cost(row: Mapping[str, Any]) -> str:
     )
 
 
-def _selection(rows: Sequence[Mapping[str, Any]]) -> str:
+def _selection(rows: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any]) -> str:
     better = "lower" if rows[0]["selection"]["direction"] == "minimize" else "higher"
     header = [
         f"score ({better} is better)",
@@ -95,5 +100,5 @@ def _selection(rows: Sequence[Mapping[str, Any]]) -> str:
         selection = row["selection"]
         again = number("error", selection["again"]) or "not computed"
         won = f"{selection['won']:.4f} (seed {selection['seed']}, best of {row['search']['trials']})"
-        lines.append([LABELS[row["method"]], won, again, number("error", selection["test"]) or "failed"])
+        lines.append([_label(row, experiment), won, again, number("error", selection["test"]) or "failed"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -9,9 +9,10 @@ from oialr_hpo.engines import launchers, preflight, search
 from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.methods import name_of
 from oialr_hpo.reproduce import objectives
 from oialr_hpo.reproduce.comparison import Comparison, Measured
-from oialr_hpo.reproduce.variants import for_dense, for_oialr, repeated
+from oialr_hpo.reproduce.variants import for_dense, for_method, repeated
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import export
 from oialr_hpo.runs.ranking import best
@@ -60,9 +61,9 @@ class Runner:
             Interrupted: before the end.
         """
         experiment, searched = self.comparison.experiment, None
-        of_oialr, of_dense = for_oialr(experiment), for_dense(experiment)
-        if method == "tuned" and of_oialr.search:
-            searched, experiment = self._tune("search-oialr", of_oialr)
+        of_method, of_dense = for_method(experiment), for_dense(experiment)
+        if method == "tuned" and of_method.search:
+            searched, experiment = self._tune(f"search-{name_of(experiment.method)}", of_method)
         elif method == "dense, tuned" and of_dense.search:
             searched, experiment = self._tune("search-dense", of_dense)
         elif method in ("dense", "dense, tuned"):

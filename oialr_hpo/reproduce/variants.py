@@ -1,4 +1,4 @@
-"""What is run of an experiment: searches for OIALR and for the dense network, and trainings with several seeds."""
+"""What is run of an experiment: searches for its method and for the dense network, and trainings with several seeds."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,14 +27,15 @@ def shorten(experiment: Experiment, budget: float) -> Experiment:
     return experiment.with_settings({"training.epochs": epochs}).model_copy(update={"trials": trials})
 
 
-def for_oialr(experiment: Experiment) -> Experiment:
-    """The search for OIALR's settings."""
+def for_method(experiment: Experiment) -> Experiment:
+    """The search for the method's settings."""
     return experiment.model_copy(update={"dense_baseline": False})
 
 
 def for_dense(experiment: Experiment) -> Experiment:
-    """The search for the dense network: with the same budget, of all settings but OIALR's own."""
-    searched = {key: spec for key, spec in experiment.search.items() if not key.startswith("oialr.")}
+    """The search for the dense network: with the same budget, of all settings but those of methods."""
+    of_methods = tuple(f"{name}." for name in experiment.sections_of_methods)
+    searched = {key: spec for key, spec in experiment.search.items() if not key.startswith(of_methods)}
     starts = [{key: value for key, value in start.items() if key in searched} for start in experiment.start_from]
     unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
     of_search = {"search": searched, "start_from": unique, "dense_baseline": False, "constraints": {}}

@@ -11,6 +11,7 @@ from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, str
 from oialr_hpo.experiment.metrics import METRICS
 from oialr_hpo.files import write_whole
 from oialr_hpo.mistake import escaped
+from oialr_hpo.runs import layers
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
@@ -89,7 +90,7 @@ def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
     return {
         "score": trial.score,
         "metrics": {name: value for name, value in trial.metrics.items() if not isinstance(value, dict)},
-        "ranks": trial.metrics.get("ranks", {}),
+        layers.kind(trial.metrics): layers.kept(trial.metrics),
         "split": "validation",
         "trial": trial.number,
         "trials": len([other for other in run.trials() if other.finished]),

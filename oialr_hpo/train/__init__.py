@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--method",
         choices=["file", "dense", "untuned"],
         default="file",
-        help="as the file says, the dense model, or OIALR with the settings from before the search",
+        help="as the file says, the dense model, or the method with its settings from before the search",
     )
     parser.add_argument("--split", choices=["validation", "test"], default="validation", help="what is reported")
     parser.add_changes()

@@ -168,7 +168,7 @@ class InSmall:
 def _explained(error: BaseException, stage: str, experiment: Experiment) -> str:
     """What went wrong, where, and what mends it."""
     said = " ".join(str(error).split())
-    keys = tuple(f"{section}." for section in (*SECTIONS, *(experiment.model_extra or ())))
+    keys = tuple(f"{section}." for section in (*SECTIONS, *experiment.sections_of_methods))
     if isinstance(error, Diverged):
         return "the loss of the first batch, before any step, is no finite number; look at the data and the network"
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in said:

@@ -10,7 +10,7 @@ from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.reproduce import variants
 from oialr_hpo.reproduce.comparison import METHODS
 from oialr_hpo.reproduce.objectives import on_test_split
-from oialr_hpo.reproduce.variants import for_dense, for_oialr, shorten
+from oialr_hpo.reproduce.variants import for_dense, for_method, shorten
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.training.objective import evaluate
@@ -74,7 +74,7 @@ def test_the_dense_search_has_the_same_budget_and_no_setting_of_oialr() -> None:
     for name in ("vit_cifar", "autoformer_ettm2_96", "vit_digits"):
         experiment = load(name)
         dense = for_dense(experiment)
-        assert dense.method == "dense" and dense.trials == for_oialr(experiment).trials == experiment.trials
+        assert dense.method == "dense" and dense.trials == for_method(experiment).trials == experiment.trials
         assert dense.search and not any(key.startswith("oialr.") for key in dense.search)
         assert {} in [*dense.start_from] and not dense.dense_baseline
         assert dense.starts()[0] == {key: experiment.value(key) for key in dense.search}

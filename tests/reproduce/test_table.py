@@ -11,7 +11,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured
 from oialr_hpo.reproduce.markdown import number
 from oialr_hpo.reproduce.published import published
-from oialr_hpo.reproduce.variants import for_oialr, repeated
+from oialr_hpo.reproduce.variants import for_method, repeated
 from oialr_hpo.reproduce.write import write
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
@@ -37,7 +37,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Dense and tuned rows of a search without a network; the others were never computed."""
     out = tmp_path_factory.mktemp("runs")
     experiment = load("vit_digits", ["trials=6"])
-    searched = search.run(for_oialr(experiment), out=out / "search", objective="tests.objectives:bowl")
+    searched = search.run(for_method(experiment), out=out / "search", objective="tests.objectives:bowl")
 
     def runs(name: str, objective: str) -> RunDirectory:
         return search.run(repeated(experiment, SEEDS), out=out / name, objective=objective)

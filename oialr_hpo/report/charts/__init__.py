@@ -43,11 +43,12 @@ def draw(facts: Facts) -> list[Chart]:
     drawn = []
     for chart in CHARTS:
         name = chart.__name__.rpartition(".")[2]
+        title = ranks.title(facts) if chart is ranks else chart.TITLE
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Optuna's: experimental plots, goals that are minimised
                 figure, caption = chart.draw(facts)
-            drawn.append(Chart(name, chart.TITLE, caption, styled(figure)))
+            drawn.append(Chart(name, title, caption, styled(figure)))
         except NothingToDraw as nothing:
-            drawn.append(Chart(name, chart.TITLE, str(nothing), None))
+            drawn.append(Chart(name, title, str(nothing), None))
     return drawn

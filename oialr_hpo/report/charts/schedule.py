@@ -2,11 +2,13 @@
 
 import plotly.graph_objects as go
 
+from oialr_hpo.methods import load_method
 from oialr_hpo.optimization import rates
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import BLUE, ORANGE
 
 TITLE = "Learning rate of the best beside the untuned one"
+SMALLER = {"ranks": "low rank", "widths": "fewer channels", "densities": "sparse weights"}
 
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
@@ -17,6 +19,7 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
     per_epoch = winner.epochs[0].get("step") if winner.epochs else None
     if not per_epoch:
         raise NothingToDraw("The trials did not record their optimizer steps.")
+    smaller = SMALLER[load_method(facts.experiment.method).of_layers]
     figure = go.Figure()
     tuned = facts.experiment.with_settings(winner.settings)
     name_of_tuned = f"{'best' if len(facts.goals) == 1 else 'of the Pareto front'}: trial {winner.number}"
@@ -43,10 +46,11 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
                 y=[values[change_over]],
                 mode="markers",
                 marker={"color": color, "size": 11, "symbol": "diamond"},
-                name="goes over to low rank",
+                name=f"goes over to {smaller}",
                 showlegend=experiment is tuned,
-                hovertemplate=f"{name}: low rank from step {change_over} on<extra></extra>",
+                hovertemplate=f"{name}: {smaller} from step {change_over} on<extra></extra>",
             )
     figure.update_xaxes(title_text="epoch", rangemode="tozero")
     figure.update_yaxes(title_text="learning rate", rangemode="tozero", exponentformat="power")
-    return figure, "As the paper's Figure 3. The diamond marks d, where the network goes over to low rank."
+    marked = "d, where" if smaller == "low rank" else "where"
+    return figure, f"As the paper's Figure 3. The diamond marks {marked} the network goes over to {smaller}."

@@ -176,3 +176,26 @@ def test_no_checkpoint_names_a_module_of_the_package() -> None:
     """What moves within the package may; checkpoints alone could hold its old place."""
     for checkpoint in OLD.glob("*/checkpoints/*.pt"):
         assert b"oialr_hpo" not in checkpoint.read_bytes()
+
+
+IMPORTS = """
+from oialr_hpo import experiment, search
+from oialr_hpo.experiment import Experiment, ExperimentError, load
+from oialr_hpo.export import export
+from oialr_hpo.objective import build_task, evaluate
+from oialr_hpo.oialr import OIALR, Report, load_low_rank, merge, plan
+from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.trial import Role, State, Trial
+from oialr_hpo.tasks import DataError, Section, Split, Task, TaskSettings
+from oialr_hpo.tasks.forecasting import Forecasting
+from oialr_hpo.tasks.image_classification import ImageClassification
+from oialr_hpo.tasks.image_folder import ImageFolder
+from oialr_hpo.utilization import Accuracy, LayerUtilization, Utilization, analyse, compact, factorise
+assert experiment.load is load and callable(search.run)
+"""
+
+
+def test_scripts_import_what_they_did() -> None:
+    """What README, the launch scripts and the tests with other packages showed users at that commit."""
+    exec(IMPORTS, {})

@@ -20,7 +20,6 @@ from oialr_hpo.runs.ranking import best
 ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
 
 
-
 def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
     """A step of training and an evaluation of either split, before hours of them.
 

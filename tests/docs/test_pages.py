@@ -1,5 +1,6 @@
 """The pages' links lead somewhere, their lines are short, and the fields they list are those of the files."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -90,3 +91,9 @@ def test_the_fields_of_a_trial_file_are_listed() -> None:
             fields |= event.keys() | {event["event"]}
     assert {"metrics", "ranks", "seconds"} <= fields
     assert fields - {"event", "time", "clock"} <= listed("run_directory.md")
+
+
+def test_the_arguments_of_oialr_are_listed() -> None:
+    from oialr_hpo.oialr import OIALR
+
+    assert set(inspect.signature(OIALR).parameters) <= listed("library.md")

@@ -7,6 +7,7 @@ and tested once each. Everything lies in run directories, so that the same comma
 
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
@@ -53,18 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     new = [comparison.experiment for comparison in comparisons if not (out / comparison.name).exists()]
     on_first_rank(lambda: rehearse(new, options.data_dir))
-    interrupted = False
-    for comparison in comparisons:
-        runner = Runner(
-            comparison, out / comparison.name, list(dict.fromkeys(options.seeds)), options.jobs, options.data_dir
-        )
-        try:
-            for method in options.methods:
-                comparison.rows[method] = runner.measure(method)
-                on_first_rank(lambda: write(options.name, comparisons, out))
-        except Interrupted:
-            interrupted = True
-            break
+    seeds = list(dict.fromkeys(options.seeds))
+    runners = [Runner(each, out / each.name, seeds, options.jobs, options.data_dir) for each in comparisons]
+    try:
+        for runner, method in product(runners, options.methods):
+            runner.comparison.rows[method] = runner.measure(method)
+            on_first_rank(lambda: write(options.name, comparisons, out))
+        interrupted = False
+    except Interrupted:
+        interrupted = True
     text = on_first_rank(lambda: write(options.name, comparisons, out))
     if launchers.first():
         print(f"\n{text}\n{out / 'table.md'}, .csv and .json")

@@ -1,13 +1,13 @@
-"""Asynchronous successive halving that knows OIALR: which trials are not worth finishing.
+"""Asynchronous successive halving that knows the method: which trials are not worth finishing.
 
 At every rung, a share of the run, a trial goes on if it is among the best 1 / `factor` of the trials that got that far
 (Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020, in the variant that stops trials instead of
-pausing them). Two things differ, since OIALR's change-over costs accuracy that comes back, and changes the trainable
+pausing them). Two things differ, since a method's change-over costs accuracy that comes back, and changes the trainable
 share that a score may weigh:
 
 - A trial is not judged within `recovery` after its change-over; a rung that falls there is put off until it ends.
 - A trial is compared at equal shares of the run, and only with trials in the same phase: dense ones with dense ones,
-  low-rank ones that have recovered with each other.
+  those that are smaller and have recovered with each other.
 
 With several goals a trial counts as better than another if it dominates it.
 """

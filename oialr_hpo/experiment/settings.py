@@ -79,7 +79,7 @@ class Islands(Section):
 
 
 class EarlyStopping(Section):
-    """Asynchronous successive halving, aware of OIALR's change-over; see oialr_hpo.engines.early_stopping."""
+    """Asynchronous successive halving, aware of a method's change-over; see oialr_hpo.engines.early_stopping."""
 
     enabled: bool = Field(default=True, description="false: every trial is trained to its end")
     factor: float = Field(default=2.0, gt=1, description="at every rung one trial in so many goes on")

@@ -49,8 +49,7 @@ def plain(record: object) -> dict[str, Any]:
     for name, value in items.items():
         what = f"the metric {name!r}"
         if name in TABLES:
-            layers = _items(value, f"{what} is")
-            content[name] = {layer: _number(each, f"{what} of {layer!r}") for layer, each in layers.items()}
+            content[name] = table(name, value)
         elif name == "device" and isinstance(value, str):
             content[name] = str.__str__(value)[:LONGEST_NAME]
         elif name == "epoch":
@@ -58,6 +57,17 @@ def plain(record: object) -> dict[str, Any]:
         else:
             content[_free(name, TRIAL - NOTED, items)] = _number(value, what)
     return content
+
+
+def table(name: str, values: object) -> dict[str, Any]:
+    """Numbers by name, such as one of every layer, as plain numbers.
+
+    Raises:
+        RecordError: it is no dict of numbers.
+    """
+    what = f"the metric {name!r}"
+    layers = _items(values, f"{what} is")
+    return {layer: _number(each, f"{what} of {layer!r}") for layer, each in layers.items()}
 
 
 def key(record: Mapping[str, Any], name: str) -> str:

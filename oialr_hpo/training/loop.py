@@ -13,7 +13,7 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.methods import Loop, Method, load_method
 from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.optimization import make_schedule
-from oialr_hpo.runs.record import metrics
+from oialr_hpo.runs.record import metrics, table
 from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint
@@ -46,14 +46,14 @@ def train(
     A record holds epoch, step (optimizer steps so far), lr (the largest of all layers), train_loss, the task's
     validation metrics where it validates, parameters (frozen ones too), trainable_parameters, total_percent and
     trainable_percent (the same, of `dense` parameters; by default those of the task's network before it is converted),
-    what is left of each layer that the method has made smaller (ranks, widths or densities; the first record also that
-    of the dense network, such as full_ranks), seconds (of training and evaluating
-    so far, in all sessions), setup_seconds (before that, in this session: since `setup_began`, in
-    `time.perf_counter()`), device and data_wait (share of the epoch spent waiting for batches). A task that was built
-    for the test split is tested once, after the last epoch; those metrics replace the validation's in the last record,
-    which keeps these, and the sizes of that epoch's network, as validation. Where weights are tracked, a record holds
-    track_share (of the epoch's time) and, once there is something to compare with, stability and similarity per layer.
-    Where weights are averaged (`training.ema_decay`), the average is what is measured and kept.
+    what is left of each layer that the method has made smaller (ranks, widths or densities; the first record also what
+    the dense network has, such as full_ranks), seconds (of training and evaluating so far, in all sessions),
+    setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
+    (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
+    last epoch; those metrics replace the validation's in the last record, which keeps these, and the sizes of that
+    epoch's network, as validation. Where weights are tracked, a record holds track_share (of the epoch's time) and,
+    once there is something to compare with, stability and similarity per layer. Where weights are averaged
+    (`training.ema_decay`), the average is what is measured and kept.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -116,12 +116,12 @@ def train(
             "lr": max(group["lr"] for group in optimizer.param_groups),
             "train_loss": train_loss,
             **sizes(method.parameters(), dense),
-            method.of_layers: method.layers(),
+            method.of_layers: table(method.of_layers, method.layers()),
             "device": devices.name(device),
             "data_wait": (stepper.waited - waited) / (time.perf_counter() - epoch_started),
         }
         if epoch == 1 and (full := method.full_layers()):
-            record[f"full_{method.of_layers}"] = full
+            record[f"full_{method.of_layers}"] = table(f"full_{method.of_layers}", full)
         validated: dict[str, Any] = {}
         if task.validates:
             if first_replica:

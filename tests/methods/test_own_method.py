@@ -213,6 +213,7 @@ def test_its_settings_are_checked_like_the_files_others(change: str, text: str, 
     ("method", "text"),
     [
         ("AttachingRaises", "ZeroDivisionError: no layers (own.py:"),
+        ("LayersInWords", "the metric 'ranks' of 'head' is the text 'few', not a number"),
         ("Idle", "Idle.make_step never calls step.backward()"),
     ],
 )

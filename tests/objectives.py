@@ -18,11 +18,13 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
 
 
-def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, Any]]:
     """What a small training could have measured; two records."""
+    full = {"first": 16, "second": 10}
     for epoch in (1, 2):
-        error = 0.5 / (seed + 1)
-        yield {"epoch": epoch, "error": error, "mse": error, "top1": 50.0 + seed, "trainable_percent": 10.0 + seed}
+        error, ranks = 0.5 / (seed + 1), {"full_ranks": full} if epoch == 1 else {"ranks": {"first": 4, "second": 10}}
+        metrics = {"error": error, "mse": error, "top1": 50.0 + seed, "trainable_percent": 10.0 + seed}
+        yield {"epoch": epoch, **metrics, **ranks}
 
 
 def uneven(experiment: Experiment, *, seed: int, replica: Replica, **_: Any) -> Iterator[dict[str, float]]:

@@ -101,7 +101,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"search vit_digits .*--probe", Parse(ELSEWHERE)),
     (r"searching", r"search vit_digits --set score=", run("--trials 3", simulated=True)),
     (r"searching", r"export runs/two_goals --pareto", run()),
-    (r"run_directory", r"mpirun -n 4 .*search vit_digits", run("--trials 3", DIGITS)),
+    (r"run_directory", r"mpirun -n 4 .*search vit_digits", run("--trials 3", DIGITS, simulated=True)),
     (r"run_directory", r"(status|report|figures|export) runs/quickstart", run()),
     (r"run_directory", r"train tuned/quickstart-1.yaml$", run()),
     (r"run_directory", r"train tuned/quickstart-1.yaml .*--seeds 0 1 2", run("--seeds 0")),

@@ -97,12 +97,19 @@ def wrong_call(kind: type, like: type, methods: Iterable[str]) -> str | None:
     """Which of a class's methods cannot be called as those of the class that it is to be like; None where all can."""
     for name in methods:
         asked = inspect.signature(getattr(like, name)).parameters.values()
-        given = [None] * sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in asked)
-        by_name = {each.name: None for each in asked if each.kind is each.KEYWORD_ONLY}
-        method = inspect.getattr_static(kind, name)
-        try:
-            if inspect.isfunction(method):
-                inspect.signature(method).bind(*given, **by_name)
-        except TypeError as error:
-            return f"{name}: {error}"
+        positional = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in asked)
+        by_name = [each.name for each in asked if each.kind is each.KEYWORD_ONLY]
+        if wrong := cannot_take(kind, name, positional, by_name):
+            return wrong
+    return None
+
+
+def cannot_take(kind: type, method: str, positional: int, by_name: Iterable[str]) -> str | None:
+    """Why a class's method cannot be called with so many arguments, `self` among them, and these by name; or None."""
+    found = inspect.getattr_static(kind, method)
+    try:
+        if inspect.isfunction(found):
+            inspect.signature(found).bind(*[None] * positional, **dict.fromkeys(by_name))
+    except TypeError as error:
+        return f"{method}: {error}"
     return None

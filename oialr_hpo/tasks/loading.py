@@ -5,11 +5,13 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from oialr_hpo.extension import resolve, wrong_call
+from oialr_hpo.extension import cannot_take, resolve, wrong_call
 from oialr_hpo.tasks.task import Task, TaskSettings
 
 BUILT_IN = tuple(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 """The folders of this room. Each has `Settings`, and `Task`, which is asked for only where torch may be imported."""
+MADE_WITH = ("batch_size", "seed", "device", "data_dir", "split")
+"""What `Task.__init__` takes by name, after the settings; Python 3.10 forgets how a protocol's is declared."""
 
 
 def load_settings(task: str) -> type[TaskSettings]:
@@ -50,4 +52,4 @@ def _wrong_with(task: object) -> str | None:
     methods = ("build_model", "train_batches", "loss", "evaluate")
     if missing := [name for name in methods if getattr(task, name, None) in (None, getattr(Task, name))]:
         return f"it has no {', '.join(missing)}"
-    return wrong_call(task, Task, ("__init__", *methods))
+    return cannot_take(task, "__init__", 2, MADE_WITH) or wrong_call(task, Task, methods)

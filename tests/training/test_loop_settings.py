@@ -204,10 +204,14 @@ def test_gradients_that_stay_infinite_end_the_training() -> None:
         list(evaluate(tiny(**{"training.precision": "float16", "data.scale": 1e30}), seed=0))
 
 
+NO_NOISE = {"model.dropout": 0.0, "model.batch_norm": False, "training.optimizer": "lamb"}
+JOINT = (ALL | NO_NOISE, ALL | FLOAT16 | NO_NOISE, NO_NOISE | {"method": "rigl", "rigl.frequency": 4})
+
+
 def joint(rank: int, size: int, port: int, directory: str) -> None:
     torch.set_num_threads(1)
-    for number, settings in enumerate((ALL, ALL | FLOAT16)):
-        experiment = tiny(**settings | {"model.dropout": 0.0, "model.batch_norm": False, "training.optimizer": "lamb"})
+    for number, settings in enumerate(JOINT):
+        experiment = tiny(**settings)
         replica = Replica(rank, size, "127.0.0.1", port, None, str(number))
         records = numbers(evaluate(experiment, seed=0, replica=replica))
         torch.save(records, f"{directory}/{number}-{rank}.pt")
@@ -218,11 +222,12 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(joint, (2, port, str(tmp_path)), nprocs=2)
-    for number, settings in enumerate((ALL, ALL | FLOAT16)):
-        experiment = tiny(**settings | {"model.dropout": 0.0, "model.batch_norm": False, "training.optimizer": "lamb"})
+    for number, settings in enumerate(JOINT):
+        experiment = tiny(**settings)
         first, second = (torch.load(tmp_path / f"{number}-{rank}.pt") for rank in (0, 1))
         assert first == second
         for alone, together in zip(numbers(evaluate(experiment, seed=0)), first, strict=True):
-            assert alone["step"] == together["step"] and alone["ranks"].keys() == together["ranks"].keys()
+            assert alone["step"] == together["step"]
+            assert alone.get("ranks", {}).keys() == together.get("ranks", {}).keys()
             assert alone["train_loss"] == pytest.approx(together["train_loss"], rel=1e-2)
             assert alone["mse"] == pytest.approx(together["mse"], rel=1e-2)

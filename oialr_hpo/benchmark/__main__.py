@@ -10,7 +10,7 @@ from oialr_hpo.mistake import Mistake, hint
 
 NAMES = {
     "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
-    "step": "a whole training step of the mini ViT or VGG16 over ranks: dense, rebuilt W, ours",
+    "step": "a whole training step of the mini ViT, VGG16 or Autoformer over ranks: dense, rebuilt W, ours",
     "epoch": "an epoch of an experiment's training, dense and low-rank, data and augmentation included",
     "run": "a whole run of the mini ViT against dense training, wall time",
     "moments": "what becomes of Adam's second moments when the basis of a weight changes",

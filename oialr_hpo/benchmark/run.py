@@ -15,7 +15,7 @@ from statistics import fmean
 import torch
 
 from oialr_hpo.benchmark.measure import add_machine_options, keep_freed_memory, print_table, seconds
-from oialr_hpo.benchmark.step import adamw, mini_vit, training_step
+from oialr_hpo.benchmark.step import adamw, classifying, mini_vit, training_step
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.stability import Tracker
@@ -29,9 +29,9 @@ def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: 
     frequency = max(1, round(steps * PAPER_FREQUENCY / PAPER_STEPS))
     oialr = OIALR(network, optimizer, delay=steps // 3, frequency=frequency, cutoff=cutoff, include=["blocks.*"])
     torch.manual_seed(0)
-    dense_step = training_step(dense, adamw(dense, device), batch, device, bf16)
-    torch.manual_seed(0)
-    step = training_step(network, optimizer, batch, device, bf16)
+    loss_of = classifying(batch, device)
+    dense_step = training_step(dense, adamw(dense, device), loss_of, device, bf16)
+    step = training_step(network, optimizer, loss_of, device, bf16)
     observed = [seconds(lambda: Tracker(network, [layer.name for layer in oialr.report if not layer.reason]))]
     dense_step(), step()  # warms up
 

@@ -1,20 +1,29 @@
 """`python -m oialr_hpo.benchmark step`: a whole training step, AdamW included, over ranks.
 
-The mini ViT of the paper (32x32 images, patches of 8) or VGG16 with batch norm on 32x32 images. Side by side in one
-run: the dense network, every W rebuilt at every forward (as the authors' code does), and ours; with `--compile` also
-the dense network and ours as torch.compile makes them. `x dense` is the median over the rounds, `fastest` compares the
-fastest rounds, which others on the machine disturb least.
+The mini ViT of the paper (32x32 images, patches of 8), VGG16 with batch norm on 32x32 images, or Autoformer as
+published for 96 steps of ETTm2. Side by side in one run: the dense network, every W rebuilt at every forward (as the
+authors' code does), and ours; with `--compile` also the dense network and ours as torch.compile makes them; with
+`--against FILE` Autoformer as another commit has it, dense:
+
+    git show 7092c17:oialr_hpo/tasks/autoformer.py > FILE
+
+`x dense` is the median over the rounds, `fastest x dense` compares the fastest rounds, which others on the machine
+disturb least; `against` is FILE's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oialr_hpo.benchmark.measure import (
@@ -27,8 +36,12 @@ from oialr_hpo.benchmark.measure import (
     print_row,
 )
 from oialr_hpo.commands import Parser, command, positive
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.tasks.forecasting.autoformer import Autoformer
+
+Loss = Callable[[Any], Tensor]
 
 
 def mini_vit(depth: int = 6) -> nn.Module:
@@ -42,7 +55,51 @@ def vgg16() -> nn.Module:
     return nn.Sequential(network.features, nn.Flatten(), nn.Linear(512, 10))
 
 
-NETWORKS = {"vit": (mini_vit, ["blocks.*"]), "vgg16": (vgg16, ["*"])}
+def autoformer(kind: Any = Autoformer) -> nn.Module:
+    channels = {"enc_in": 7, "dec_in": 7, "c_out": 7}
+    return kind(seq_len=96, label_len=48, pred_len=96, freq="t", **channels)
+
+
+def classifying(batch: int, device: str) -> Loss:
+    """The loss of a network on random images and labels, the same each time."""
+    x = torch.randn(batch, 3, 32, 32, device=device)
+    y = torch.randint(10, (batch,), device=device)
+    return lambda model: F.cross_entropy(model(x), y)
+
+
+def forecasting(batch: int, device: str) -> Loss:
+    """The same on random series and calendar features."""
+    shapes = (96, 7), (96, 5), (144, 7), (144, 5), (96, 7)
+    *inputs, y = (torch.randn(batch, *shape, device=device) for shape in shapes)
+    return lambda model: F.mse_loss(model(*inputs), y)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is measured, of which layers, on what; batch and ranks as published, or as in the paper's tables."""
+
+    build: Callable[[], nn.Module]
+    include: Sequence[str]
+    loss: Callable[[int, str], Loss]
+    batch: int
+    ranks: Sequence[int]
+
+
+NETWORKS = {
+    "vit": Network(mini_vit, ["blocks.*"], classifying, 128, [96, 192, 384, 768]),
+    "vgg16": Network(vgg16, ["*"], classifying, 128, [96, 192, 384, 768]),
+    "autoformer": Network(autoformer, ["*"], forecasting, 32, [64, 192]),
+}
+
+
+def of_another_commit(file: Path) -> Callable[[], nn.Module]:
+    """The Autoformer that a Python file defines."""
+    spec = spec_from_file_location("another_autoformer", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise Mistake(f"--against {file}: no such Python file; write one by git show COMMIT:PATH > FILE.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return partial(autoformer, module.Autoformer)
 
 
 def low_rank(build: Callable[[], nn.Module], include: Sequence[str], rank: int, rebuild: bool) -> nn.Module:
@@ -66,16 +123,14 @@ def adamw(model: nn.Module, device: str) -> torch.optim.Optimizer:
 
 
 def training_step(
-    model: Any, optimizer: torch.optim.Optimizer, batch: int, device: str, bf16: bool
+    model: Any, optimizer: torch.optim.Optimizer, loss_of: Loss, device: str, bf16: bool
 ) -> Callable[[], Any]:
-    """A step on the same random images and labels each time; `model` is on `device` already."""
+    """A step on the data of `loss_of`; `model` is on `device` already."""
     model.train()
-    x = torch.randn(batch, 3, 32, 32, device=device)
-    y = torch.randint(10, (batch,), device=device)
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            loss = F.cross_entropy(model(x), y)
+            loss = loss_of(model)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -85,34 +140,48 @@ def training_step(
 
 def measure(
     name: str,
-    ranks: Sequence[int],
-    batch: int,
+    ranks: Sequence[int] | None,
+    batch: int | None,
     rounds: int,
     clock: str,
     rebuild: bool,
     compiles: bool,
     device: str,
     bf16: bool,
+    another: Callable[[], nn.Module] | None,
 ) -> None:
-    build, include = NETWORKS[name]
-    network = build().to(device)
+    of = NETWORKS[name]
+    batch = batch or of.batch
+    loss_of = of.loss(batch, device)
+    network = of.build().to(device)
     optimizer = adamw(network, device)
-    dense = training_step(network, optimizer, batch, device, bf16)
-    header = ("rank", "method  ", "ms", "x dense", "fastest", "peak MB")
+    dense = training_step(network, optimizer, loss_of, device, bf16)
+    against = {}
+    if another is not None and name == "autoformer":
+        other = another().to(device)
+        against["against"] = training_step(other, adamw(other, device), loss_of, device, bf16)
+    references = ["dense", *against]
+    header = (
+        "rank",
+        "method  ",
+        "ms",
+        *(f"{ratio}{each}" for each in references for ratio in ("x ", "fastest x ")),
+        "peak MB",
+    )
     print(f"\n{name}, batch {batch}, {torch.get_num_threads()} threads, {clock} time, {device}{', bf16' * bf16}")
     print_row(header, header)
-    for rank in ranks:
-        alternatives = {"dense": dense}
+    for rank in ranks or of.ranks:
+        alternatives = against | {"dense": dense}
         if compiles:
             torch.compiler.reset()  # else the ranks before count as recompilations of this one
-            alternatives["compiled"] = training_step(torch.compile(network), optimizer, batch, device, bf16)
+            alternatives["compiled"] = training_step(torch.compile(network), optimizer, loss_of, device, bf16)
         for method in ["rebuild"] * rebuild + ["ours"]:
-            model = low_rank(build, include, rank, method == "rebuild").to(device)
+            model = low_rank(of.build, of.include, rank, method == "rebuild").to(device)
             low_rank_optimizer = adamw(model, device)
-            alternatives[method] = training_step(model, low_rank_optimizer, batch, device, bf16)
+            alternatives[method] = training_step(model, low_rank_optimizer, loss_of, device, bf16)
         if compiles:
             alternatives["ours, compiled"] = training_step(
-                torch.compile(model), low_rank_optimizer, batch, device, bf16
+                torch.compile(model), low_rank_optimizer, loss_of, device, bf16
             )
         times = interleaved(alternatives, rounds, clock)
         for method, taken in times.items():
@@ -121,8 +190,11 @@ def measure(
                     str(rank),
                     method,
                     milliseconds(taken.seconds),
-                    f"{times['dense'].over(taken):.2f}",
-                    f"{min(times['dense'].rounds) / min(taken.rounds):.2f}",
+                    *(
+                        f"{ratio:.2f}"
+                        for each in references
+                        for ratio in (times[each].over(taken), min(times[each].rounds) / min(taken.rounds))
+                    ),
                     f"{peak_memory(alternatives[method]) / 1e6:.0f}",
                 ),
                 header,
@@ -133,17 +205,19 @@ def measure(
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("benchmark step", __doc__)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--ranks", nargs="+", type=positive, default=[96, 192, 384, 768])
-    parser.add_argument("--batch", type=positive, default=128)
+    parser.add_argument("--ranks", nargs="+", type=positive, help="default: the network's own")
+    parser.add_argument("--batch", type=positive, help="default: the network's own")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
     parser.add_argument("--compile", action="store_true", help="the dense network and ours by torch.compile as well")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--against", metavar="FILE", type=Path, help="a file that defines another commit's Autoformer")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
     add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
+    another = of_another_commit(options.against) if options.against else None
     for name in options.networks:
         measure(
             name,
@@ -155,4 +229,5 @@ def main(arguments: Sequence[str]) -> None:
             options.compile,
             options.device,
             options.bf16,
+            another,
         )

@@ -20,6 +20,7 @@ from torch.nn.parameter import Parameter
 
 from oialr_hpo.oialr.chains import conv_chain, convolution, linear_chain, mix_channels, under_transform
 from oialr_hpo.oialr.distributed import HOOKS
+from oialr_hpo.oialr.pointwise import PointwiseConv1d
 
 
 def chain_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
@@ -141,6 +142,19 @@ class LowRank(nn.Module):
         sizes = rows, m, n, r, torch.is_grad_enabled()
         return dense_flops(*sizes) < chain_flops(*sizes)
 
+    def on_rows(self, x: Tensor) -> Tensor:
+        """(..., n) to (..., m), as a Linear does."""
+        if self.prefers_dense(x.numel() // self.vt.shape[1]):
+            return F.linear(x, self.rebuilt().flatten(1), self.bias)
+        u, vt = self.bases()
+        return self._chain(x.to(u.dtype), u, self.sigma.to(u.dtype), vt)
+
+    def _chain(self, x: Tensor, u: Tensor, sigma: Tensor, vt: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(u.dtype)
+        if self.needs_ordinary() or x.is_nested:
+            return F.linear(F.linear(F.linear(x, vt), sigma), u, bias)
+        return linear_chain(x, u, sigma, vt, bias)
+
     def extra_repr(self) -> str:
         kind: Any = self.shell.kind
         settings = kind.extra_repr(self)
@@ -176,16 +190,7 @@ class LowRankLinear(LowRank):
     """`nn.Linear` with W = U Sigma V^T: (..., n) to (..., m)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.prefers_dense(input.numel() // self.vt.shape[1]):
-            return F.linear(input, self.rebuilt(), self.bias)
-        u, vt = self.bases()
-        return self._chain(input.to(u.dtype), u, self.sigma.to(u.dtype), vt)
-
-    def _chain(self, x: Tensor, u: Tensor, sigma: Tensor, vt: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(u.dtype)
-        if self.needs_ordinary() or x.is_nested:
-            return F.linear(F.linear(F.linear(x, vt), sigma), u, bias)
-        return linear_chain(x, u, sigma, vt, bias)
+        return self.on_rows(input)
 
 
 class LowRankConv1D(LowRankLinear):
@@ -210,12 +215,19 @@ class LowRankConv(LowRank):
 
     def forward(self, input: Tensor) -> Tensor:
         x = input
+        channels_last = x.movedim(-len(self.kernel_size) - 1, -1)
+        if self._is_pointwise and channels_last.is_contiguous():
+            return self.on_rows(channels_last).movedim(-1, -len(self.kernel_size) - 1)
         if self._pads_beforehand:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
         if x.dim() == len(self.kernel_size) + 1:
             return self._convolve(x.unsqueeze(0)).squeeze(0)
         return self._convolve(x)
+
+    @property
+    def _is_pointwise(self) -> bool:
+        return max(*self.kernel_size, *self.stride) == 1 and not any(self._reversed_padding_repeated_twice)
 
     @property
     def _pads_beforehand(self) -> bool:
@@ -293,7 +305,7 @@ class LowRankMatrix(LowRank):
 
 LOW_RANK: dict[type[nn.Module], type[LowRank]] = {
     nn.Linear: LowRankLinear,
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), LowRankConv),
+    **dict.fromkeys((PointwiseConv1d, nn.Conv1d, nn.Conv2d, nn.Conv3d), LowRankConv),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), LowRankConvTranspose),
     Matrix: LowRankMatrix,
 }

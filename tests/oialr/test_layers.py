@@ -14,6 +14,7 @@ from torch.nn.parameter import Parameter
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.conversion import frozen
 from oialr_hpo.oialr.layers import LowRankConv, LowRankLinear, chain_flops, dense_flops
+from oialr_hpo.oialr.pointwise import PointwiseConv1d
 
 
 def orthonormal(rows: int, columns: int) -> torch.Tensor:
@@ -238,3 +239,29 @@ def test_compiled_code_is_made_anew_only_where_a_rank_changed():
         oialr.step()
     assert 1 < changes < 6
     assert len(compilations) == changes
+
+
+@pytest.mark.parametrize("rank", [2, 6])
+@pytest.mark.parametrize("kind", [PointwiseConv1d, nn.Conv2d])
+def test_a_pointwise_convolution_of_channels_that_lie_last_is_a_linear_layer(kind, rank):
+    torch.manual_seed(0)
+    dense = (kind(7, 6, bias=True) if kind is PointwiseConv1d else kind(7, 6, 1)).double()
+    sizes = (5,) if kind is PointwiseConv1d else (5, 4)
+    x = torch.randn(3, *sizes, 7, dtype=torch.float64).movedim(-1, 1)
+    low_rank = LowRankConv(dense, *factors(6, 7, rank))
+    assert low_rank(x).movedim(1, -1).is_contiguous()
+    assert_same_as_dense(low_rank, dense, x)
+    plain = (nn.Conv1d if kind is PointwiseConv1d else kind)(7, 6, 1).double()
+    plain.load_state_dict(dense.state_dict())
+    torch.testing.assert_close(dense(x), plain(x))
+
+
+def test_a_pointwise_convolution_becomes_low_rank_and_merges_like_any_other():
+    torch.manual_seed(0)
+    model = nn.Sequential(PointwiseConv1d(16, 16))
+    x = torch.randn(2, 16, 5)
+    expected = model(x)
+    oialr = OIALR(model, delay=0, frequency=1)
+    assert isinstance(model[0], LowRankConv) and oialr.report[0].rank == 16
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(oialr.merge()(x), expected, rtol=1e-4, atol=1e-5)

@@ -8,6 +8,8 @@ from torch.nn.functional import mse_loss
 
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.tasks.forecasting.autoformer import Autoformer
+from oialr_hpo.tasks.forecasting.autoformer.auto_correlation import correlation
+from oialr_hpo.tasks.forecasting.autoformer.decomposition import SeriesDecomposition
 
 PUBLISHED = {
     "seq_len": 96,
@@ -86,3 +88,26 @@ def test_the_published_network_and_its_full_rank_shares() -> None:
     oialr = OIALR(model, delay=0, frequency=100)
     assert oialr.total_percent == pytest.approx(209.5, abs=0.05)
     assert oialr.trainable_percent == pytest.approx(54.84, abs=0.005)
+
+
+@pytest.mark.parametrize(("length", "moving_avg"), [(3, 25), (96, 25), (144, 12), (70, 1), (200, 121)])
+def test_the_decomposition_is_a_moving_average_with_its_ends_repeated(length: int, moving_avg: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, length, 3, dtype=torch.float64) + 100
+    before, after = moving_avg // 2, (moving_avg - 1) // 2
+    padded = torch.cat([x[:, :1].expand(-1, before, -1), x, x[:, -1:].expand(-1, after, -1)], dim=1)
+    average = padded.unfold(1, moving_avg, 1).mean(dim=3)
+    decomposition = SeriesDecomposition(moving_avg)
+    for dtype, close in ((torch.float64, 1e-11), (torch.float32, 1e-4)):
+        seasonal, trend = decomposition(x.to(dtype))
+        torch.testing.assert_close(trend.double(), average, atol=close, rtol=0)
+        torch.testing.assert_close(seasonal.double(), x - average, atol=close, rtol=0)
+    assert torch.autograd.gradcheck(decomposition.seasonal, x[:, :60].clone().requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.parametrize("length", [5, 96, 300])
+def test_correlations_are_sums_of_products_at_every_delay(length: int) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 2, length, 3, dtype=torch.float64).unbind(0)
+    expected = torch.stack([(x.roll(-delay, 1) * y).sum(dim=(1, 2)) for delay in range(length)], dim=1)
+    torch.testing.assert_close(correlation(x, y), expected)

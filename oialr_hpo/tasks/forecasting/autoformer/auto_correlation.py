@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+LONG = 256  # steps, beyond which Fourier transforms take less time than the products of all pairs of steps
+
 
 class AutoCorrelation(nn.Module):
     """Series-wise attention (section 3.2): values are summed at the delays at which queries meet keys.
@@ -121,5 +123,12 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
         (batch, length), one value per delay, at least in float32.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    cross_spectrum = torch.fft.rfft(x.to(dtype), dim=1) * torch.fft.rfft(y.to(dtype), dim=1).conj()
-    return torch.fft.irfft(cross_spectrum.sum(dim=2), n=x.shape[1], dim=1)
+    x, y = x.to(dtype), y.to(dtype)
+    length = x.shape[1]
+    if length > LONG:
+        cross_spectrum = torch.fft.rfft(x, dim=1) * torch.fft.rfft(y, dim=1).conj()
+        return torch.fft.irfft(cross_spectrum.sum(dim=2), n=length, dim=1)
+    with torch.autocast(x.device.type, enabled=False):
+        products = torch.bmm(x, y.transpose(1, 2))
+    twice = torch.cat([products, products], dim=1)
+    return twice.unfold(1, length, 1)[:, :length].diagonal(dim1=2, dim2=3).sum(dim=2)

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from oialr_hpo.tasks.forecasting.autoformer.dropout import Dropout
+
 # Calendar features of a sampling frequency, one letter as in pandas: a year, month, week, day, business day,
 # hour, minute (t) or second.
 TIME_FEATURES = {"a": 1, "m": 1, "w": 2, "d": 3, "b": 3, "h": 4, "t": 5, "s": 6}
@@ -14,7 +16,7 @@ class Embedding(nn.Module):
         super().__init__()
         self.value_embedding = ValueEmbedding(channels, d_model)
         self.temporal_embedding = TimeEmbedding(freq, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, x_mark: Tensor) -> Tensor:
         return self.dropout(self.value_embedding(x) + self.temporal_embedding(x_mark))

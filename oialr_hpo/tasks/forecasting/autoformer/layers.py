@@ -6,8 +6,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oialr_hpo.oialr.pointwise import PointwiseConv1d
 from oialr_hpo.tasks.forecasting.autoformer.auto_correlation import AutoCorrelation
 from oialr_hpo.tasks.forecasting.autoformer.decomposition import SeasonalLayerNorm, SeriesDecomposition
+from oialr_hpo.tasks.forecasting.autoformer.dropout import Dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
@@ -30,15 +32,15 @@ class _Layer(nn.Module):
         super().__init__()
         for name in self.attentions:
             self.add_module(name, AutoCorrelation(d_model, n_heads, factor))
-        self.conv1 = nn.Conv1d(d_model, d_ff, 1, bias=False)
-        self.conv2 = nn.Conv1d(d_ff, d_model, 1, bias=False)
+        self.conv1 = PointwiseConv1d(d_model, d_ff, bias=False)
+        self.conv2 = PointwiseConv1d(d_ff, d_model, bias=False)
         self.decomposition = SeriesDecomposition(moving_avg)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.activation = ACTIVATIONS[activation]
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(self.activation(self.conv1(x.transpose(1, 2))))
-        return self.dropout(self.conv2(hidden).transpose(1, 2))
+        hidden = self.dropout(self.activation(self.conv1(x.transpose(1, 2)).transpose(1, 2)))
+        return self.dropout(self.conv2(hidden.transpose(1, 2)).transpose(1, 2))
 
 
 class EncoderLayer(_Layer):
@@ -48,9 +50,8 @@ class EncoderLayer(_Layer):
     attention: AutoCorrelation
 
     def forward(self, x: Tensor) -> Tensor:
-        x, _ = self.decomposition(x + self.dropout(self.attention(x, x)))
-        x, _ = self.decomposition(x + self.feed_forward(x))
-        return x
+        x = self.decomposition.seasonal(x + self.dropout(self.attention(x, x)))
+        return self.decomposition.seasonal(x + self.feed_forward(x))
 
 
 class DecoderLayer(_Layer):

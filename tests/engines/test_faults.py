@@ -18,6 +18,8 @@ import torch
 from oialr_hpo import search, train
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import Experiment, load
+from oialr_hpo.methods import Loop
+from oialr_hpo.methods.dense import Dense
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from oialr_hpo.status import status, summary
@@ -160,9 +162,15 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def checkpoint(path: Path, model: torch.nn.Module) -> Checkpoint:
+    optimizer = torch.optim.AdamW(model.parameters())
+    loop = Loop(model, optimizer, lambda model, batch: model(batch).sum(), 1, 1, [])
+    return Checkpoint(path, model, optimizer, Dense(Dense.Settings(), loop))
+
+
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = torch.nn.Linear(32, 32)
-    kept = Checkpoint(tmp_path / "run" / "trial.pt", model, torch.optim.AdamW(model.parameters()), None)
+    kept = checkpoint(tmp_path / "run" / "trial.pt", model)
     with full_disk(), pytest.raises(Fault) as raised:
         kept.save({"epoch": 1})
     assert str(raised.value) == f"the checkpoint {kept.path} cannot be written: File too large"
@@ -183,7 +191,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize("left", [0, 100, 3000, -1])
 def test_a_damaged_checkpoint_begins_anew(tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str]) -> None:
     model = torch.nn.Linear(32, 32)
-    kept = Checkpoint(tmp_path / "trial.pt", model, torch.optim.AdamW(model.parameters()), None)
+    kept = checkpoint(tmp_path / "trial.pt", model)
     kept.save({"epoch": 1})
     whole = (tmp_path / "trial.pt").read_bytes()
     (tmp_path / "trial.pt").write_bytes(whole[:left] if left >= 0 else b"x" * len(whole))

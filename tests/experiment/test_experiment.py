@@ -116,5 +116,5 @@ def test_bad_input_ends_with_status_2_and_writes_nothing(tmp_path: Path) -> None
 
 
 def test_checking_a_file_loads_no_torch(tmp_path: Path) -> None:
-    code = "import sys, oialr_hpo.search as s; s.experiments.load('vit_digits'); sys.exit('torch' in sys.modules)"
+    code = "import sys, oialr_hpo as o; o.search.run; o.experiment.load('vit_digits'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

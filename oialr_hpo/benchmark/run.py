@@ -23,8 +23,8 @@ from oialr_hpo.oialr.stability import Tracker
 PAPER_STEPS, PAPER_FREQUENCY, EPOCH = 14_700, 500, 49
 
 
-def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: bool) -> None:
-    dense, network = mini_vit(depth).to(device), mini_vit(depth).to(device)
+def train(depth: int, width: int, steps: int, cutoff: float, batch: int, device: str, bf16: bool) -> None:
+    dense, network = mini_vit(depth, width).to(device), mini_vit(depth, width).to(device)
     optimizer = adamw(network, device)
     frequency = max(1, round(steps * PAPER_FREQUENCY / PAPER_STEPS))
     oialr = OIALR(network, optimizer, delay=steps // 3, frequency=frequency, cutoff=cutoff, include=["blocks.*"])
@@ -73,6 +73,7 @@ def train(depth: int, steps: int, cutoff: float, batch: int, device: str, bf16: 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("benchmark run", __doc__)
     parser.add_argument("--depth", type=positive, default=6, help="blocks of the ViT; the paper's has 6")
+    parser.add_argument("--width", type=positive, default=768, help="a multiple of its 6 heads; the paper's has 768")
     parser.add_argument("--steps", type=positive, default=60)
     parser.add_argument("--cutoff", type=float, default=0.4, help="beta")
     parser.add_argument("--batch", type=positive, default=128)
@@ -82,4 +83,4 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     print(f"mini ViT, {options.steps} steps, batch {options.batch}, {options.threads} threads, {options.device}")
-    train(options.depth, options.steps, options.cutoff, options.batch, options.device, options.bf16)
+    train(options.depth, options.width, options.steps, options.cutoff, options.batch, options.device, options.bf16)

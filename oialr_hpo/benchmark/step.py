@@ -44,9 +44,9 @@ from oialr_hpo.tasks.forecasting.autoformer import Autoformer
 Loss = Callable[[Any], Tensor]
 
 
-def mini_vit(depth: int = 6) -> nn.Module:
+def mini_vit(depth: int = 6, width: int = 768) -> nn.Module:
     return timm.models.VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=768, depth=depth, num_heads=6, qkv_bias=False, num_classes=10
+        img_size=32, patch_size=8, embed_dim=width, depth=depth, num_heads=6, qkv_bias=False, num_classes=10
     )
 
 

@@ -245,7 +245,7 @@ class LowRankConv(LowRank):
             bias = None if self.bias is None else self.bias.to(weight.dtype)
             return convolution(x.to(weight.dtype), weight, bias, *geometry)
         u, vt = self.bases()
-        x, sigma, kernel = x.to(u.dtype), self.sigma.to(u.dtype), vt.view(self.rank, *self.weight_shape[1:])
+        x, sigma, kernel = x.to(u.dtype), self.sigma.to(u.dtype), vt.view(len(vt), *self.weight_shape[1:])
         bias = None if self.bias is None else self.bias.to(u.dtype)
         if self.needs_ordinary():
             return mix_channels(mix_channels(convolution(x, kernel, None, *geometry), sigma, None), u, bias)

@@ -71,7 +71,12 @@ class Unknown(Exception):
 
 
 def carry_over(
-    state: Mapping[str, Any], old: Parameter, left: Tensor, right: Tensor, kind: type, group: Mapping[str, Any]
+    state: Mapping[str, Any],
+    old: Parameter,
+    left: Tensor | None,
+    right: Tensor | None,
+    kind: type,
+    group: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What an optimizer of this kind knows of `old`, as the state of its successor, left^T old right.
 
@@ -84,8 +89,9 @@ def carry_over(
 
 
 @torch.no_grad()
-def transport(state: Mapping[str, Any], old: Parameter, left: Tensor, right: Tensor) -> dict[str, Any]:
-    """The state of `old` in the basis of its successor, left^T old right."""
+def transport(state: Mapping[str, Any], old: Parameter, left: Tensor | None, right: Tensor | None) -> dict[str, Any]:
+    """The state of `old` in the basis of its successor, left^T old right; None is the identity."""
+    like = next((basis for basis in (left, right) if basis is not None), old)
     for name, value in state.items():
         if not _known(name, value, old):
             raise Unknown(name)
@@ -93,21 +99,26 @@ def transport(state: Mapping[str, Any], old: Parameter, left: Tensor, right: Ten
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dim() == 0:
             continue
-        matrix = value.flatten(1).to(left)
+        matrix = value.flatten(1).to(like)
         if name == "square_avg" and isinstance(mean := state.get("grad_avg"), Tensor):
-            mean = mean.flatten(1).to(left)
+            mean = mean.flatten(1).to(like)
             variance = _mixed((matrix - mean.square()).clamp(min=0), left, right)
-            moved = variance + (left.t() @ mean @ right).square()
+            moved = variance + _between(mean, left, right).square()
         elif name in SECOND_MOMENTS:
             moved = _mixed(matrix, left, right)
         else:
-            moved = left.t() @ matrix @ right
+            moved = _between(matrix, left, right)
         result[name] = moved.to(value)
     return result
 
 
-def _mixed(moments: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    return left.square().t() @ moments @ right.square()
+def _between(matrix: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+    matrix = matrix if left is None else left.t() @ matrix
+    return matrix if right is None else matrix @ right
+
+
+def _mixed(moments: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+    return _between(moments, *(None if basis is None else basis.square() for basis in (left, right)))
 
 
 def _known(name: str, value: Any, old: Parameter) -> bool:

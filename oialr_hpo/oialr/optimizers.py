@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.optim import Optimizer
 
-from oialr_hpo.oialr.optimizer_state import Unknown, carry_over
+from oialr_hpo.oialr.optimizer_state import SECOND_MOMENTS, Unknown, carry_over
 
 UNSUPPORTED = {
     "Adahessian": "keeps attributes on the weights themselves, which are replaced",
@@ -111,8 +111,8 @@ class Optimizers:
     def replace(self, old: Parameter, new: Parameter, left: Tensor | None = None, right: Tensor | None = None) -> None:
         """Puts `new` in `old`'s place in its parameter group and carries the state over.
 
-        `left` (m x r) and `right` (n x r) are orthonormal columns such that `new` is left^T old right. Without
-        them `new` starts without state. Does nothing where no optimizer holds `old`.
+        `left` (m x r) and `right` (n x r) are orthonormal columns such that `new` is left^T old right; None of them is
+        the identity. Without both `new` starts without state. Does nothing where no optimizer holds `old`.
         """
         group: dict[str, Any] = {}
         for each in self.groups():
@@ -122,12 +122,16 @@ class Optimizers:
                     group = each
         for holder in self._holders:
             state = holder.state.pop(old, None)
-            if not state or left is None or right is None:
+            if not state or (left is None and right is None):
                 continue
             try:
                 holder.state[new] = carry_over(state, old, left, right, type(holder), group)
             except Unknown as error:
                 self._warn(type(holder), error)
+
+    def knows_second_moments(self, weight: Parameter) -> bool:
+        """Whether an optimizer keeps some of this weight, such as Adam's, which have no exact change of basis."""
+        return any(not SECOND_MOMENTS.isdisjoint(holder.state.get(weight, {})) for holder in self._holders)
 
     def _warn(self, kind: type, error: Unknown) -> None:
         if kind not in self._warned:

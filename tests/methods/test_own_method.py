@@ -171,7 +171,7 @@ def test_a_loss_of_its_own() -> None:
 WRONG = {
     f"{OWN}:Missing": "module tests.methods.own has no Missing",
     "tests.methods.gone:TopK": "No module named 'tests.methods.gone'; is its directory on PYTHONPATH?",
-    "topk": "no method 'topk'; choose dense, oialr, rigl, or package.module:Class",
+    "topk": "no method 'topk'; choose dense, dlrt, oialr, rigl, or package.module:Class",
     "oailr": "no method 'oailr'; did you mean 'oialr'?",
     f"{OWN}:function": "it is no class but function",
     f"{OWN}:NoMethod": "it does not extend oialr_hpo.methods.Method",

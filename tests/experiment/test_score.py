@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oialr_hpo import search, status
 from oialr_hpo.engines.early_stopping import Rungs, curve
-from oialr_hpo.experiment import Experiment, ExperimentError, load
+from oialr_hpo.experiment import Experiment, ExperimentError, find, load
 from oialr_hpo.experiment.score import Goal, Score
 from oialr_hpo.export import export
 from oialr_hpo.report import charts, page, study
@@ -191,7 +191,7 @@ def test_forecasts_are_better_when_closer() -> None:
 
 
 def test_a_file_that_extends_another_replaces_its_goals(tmp_path: Path) -> None:
-    (tmp_path / "parent.yaml").write_text(Path(search.experiments.find("vit_digits")).read_text())
+    (tmp_path / "parent.yaml").write_text(Path(find("vit_digits")).read_text())
     child = tmp_path / "child.yaml"
     child.write_text("extends: parent.yaml\nscore: {maximize: top1}\n")
     score = load(str(child)).score

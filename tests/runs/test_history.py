@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from oialr_hpo import search
 from oialr_hpo.engines.desk import Desk
+from oialr_hpo.experiment import load
 from oialr_hpo.export import export
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.report import study, study_file
@@ -201,7 +201,7 @@ def test_metrics_that_are_no_numbers_are_shown_as_such(tmp_path: Path) -> None:
     assert '"NaN"' not in json.dumps(status(done)) and summary(done)
     write_csv(done, sys.stdout)
     (path,) = export(done)
-    assert search.experiments.load(str(path))
+    assert load(str(path))
     assert write_report(done)
     study_file.write(done, tmp_path / "study.log")
     assert [t for t in run(done.path, "trials=6", resume=True).trials() if t.number < 5] == trials

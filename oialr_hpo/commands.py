@@ -32,7 +32,8 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             main(*args, **kwargs)
             sys.stdout.flush()
         except BrokenPipeError:  # `| head`
-            sys.stderr.close()  # Python would complain there that it cannot flush
+            with suppress(OSError, ValueError):  # else Python flushes there once more at its end, and complains
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(CLOSED_PIPE) from None
         except KeyboardInterrupt:
             raise SystemExit(KILLED_BY_INTERRUPT) from None

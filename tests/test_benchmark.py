@@ -15,10 +15,16 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        ("layers --cases 768x768 conv3x3 --ranks 8 --rounds 1", ["dense", "rebuild", "chain", "hybrid", "ours"]),
-        ("step --networks vit autoformer --batch 1 --ranks 8 --rounds 1", ["dense", "rebuild", "ours", "autoformer"]),
-        ("epoch vit_digits --steps 1 --ranks 8", ["dense", "full", "rank 8", "images/s"]),
-        ("run --batch 1 --depth 1 --width 96 --steps 3", ["trainable %", "oialr / dense"]),
+        (
+            "layers --cases 768x768 conv3x3 --ranks 8 --rounds 1 --threads 1",
+            ["dense", "rebuild", "chain", "hybrid", "ours"],
+        ),
+        (
+            "step --networks vit autoformer --batch 1 --ranks 8 --rounds 1 --threads 1",
+            ["dense", "rebuild", "ours", "autoformer"],
+        ),
+        ("epoch vit_digits --steps 1 --ranks 8 --threads 1", ["dense", "full", "rank 8", "images/s"]),
+        ("run --batch 1 --depth 1 --width 96 --steps 3 --threads 1", ["trainable %", "oialr / dense"]),
         (
             "utilization vit_digits --epochs 1 --images 100 --tolerances 1 --threads 1",
             ["same ranks", "of 1", "fewer"],

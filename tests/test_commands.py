@@ -111,11 +111,16 @@ def test_what_a_command_raises(raised: Exception, line: str, capsys: pytest.Capt
     assert capsys.readouterr().err == line
 
 
-def test_output_that_nobody_reads_is_no_traceback() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_is_no_traceback(unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "oialr_hpo.benchmark", "--help"], stdout=writing, stderr=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-m", "oialr_hpo.benchmark", "--help"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")

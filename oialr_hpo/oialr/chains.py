@@ -34,7 +34,10 @@ class _LinearChain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, u: Tensor, sigma: Tensor, vt: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(z, u, sigma, vt)
-        return _affine(z, u @ sigma, bias) if _many_rows(z, u.shape[0]) else _affine(F.linear(z, sigma), u, bias)
+        rows = z.flatten(0, -2) if z.dim() > 2 else z
+        y = _affine(rows, u @ sigma, bias) if _many_rows(z, u.shape[0]) else _affine(F.linear(rows, sigma), u, bias)
+        # no view, which what comes after the layer could not change in place
+        return torch.ops.aten._unsafe_view(y, [*z.shape[:-1], len(u)])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:

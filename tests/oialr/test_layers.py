@@ -256,6 +256,18 @@ def test_a_pointwise_convolution_of_channels_that_lie_last_is_a_linear_layer(kin
     torch.testing.assert_close(dense(x), plain(x))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (3, 7), (3, 5, 7), (2, 3, 5, 7)])
+def test_what_follows_a_linear_layer_may_work_in_place(shape, bias):
+    torch.manual_seed(0)
+    dense = nn.Linear(7, 6, bias=bias).double()
+    low_rank = LowRankLinear(dense, *factors(6, 7, 2))
+    x = torch.randn(shape, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(torch.relu(low_rank(x)).sum(), low_rank.sigma)
+    (found,) = torch.autograd.grad(low_rank(x).movedim(-1, 0).relu_().sum(), low_rank.sigma)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_pointwise_convolution_becomes_low_rank_and_merges_like_any_other():
     torch.manual_seed(0)
     model = nn.Sequential(PointwiseConv1d(16, 16))

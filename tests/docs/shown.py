@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "launch" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = ("bash", "console", "python", "yaml", "text")
 
-RECORD = r"""command_not_found_handle() { printf '%s\037' "PYTHONPATH=$PYTHONPATH" "$@"; printf '\036'; }"""
+RECORD = r"""
+exec 3>&1
+command_not_found_handle() { printf '%s\037' "PYTHONPATH=$PYTHONPATH" "$@" >&3; printf '\036' >&3; }
+"""
 """Under a PATH that leads nowhere: says what would have been started, by bash's own reading of loops and variables."""
 
 
@@ -48,13 +52,15 @@ def without_blocks(page: Path) -> str:
 
 def commands(shell: str) -> list[Command]:
     """What a shell block starts, in order; nothing is run."""
-    recorded = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", f"{RECORD}\nPYTHONPATH=; {shell}"],
-        env={"PATH": "/nowhere"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as elsewhere:  # where redirected output goes
+        recorded = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", f"{RECORD}\nPYTHONPATH=; {shell}"],
+            env={"PATH": "/nowhere"},
+            cwd=elsewhere,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     assert not recorded.stderr, recorded.stderr
     found = []
     for line in recorded.stdout.split("\036")[:-1]:

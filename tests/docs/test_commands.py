@@ -121,6 +121,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"measured", r"reproduce table", Parse(GPUS)),
     (r"measured", r"search vit_digits|train vgg16_cifar|utilization vgg16_cifar|benchmark", Parse(HOURS)),
     (r"README|cluster", r"^(cp|sbatch|bash|apptainer)\b", Exists(OTHER_MACHINE)),
+    (r"measured", r"^git show ", Exists("it needs an earlier commit")),
     (r"design", r"^bash launch/", Exists("they run the tests, or want GPUs")),
     (r"README", r"^pip install ", Exists(OTHER_MACHINE)),
     (r"cluster", r"^apt-get install ", Exists(OTHER_MACHINE)),

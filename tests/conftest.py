@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,8 @@ from hypothesis import settings
 
 settings.register_profile("everywhere", derandomize=True, deadline=None)
 settings.load_profile("everywhere")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # processes that tests start would inherit what nohup ignores
 
 
 @pytest.fixture(scope="session")

@@ -214,10 +214,9 @@ class LowRankConv(LowRank):
     _reversed_padding_repeated_twice: list[int]
 
     def forward(self, input: Tensor) -> Tensor:
-        x = input
-        channels_last = x.movedim(-len(self.kernel_size) - 1, -1)
-        if self._is_pointwise and channels_last.is_contiguous():
-            return self.on_rows(channels_last).movedim(-1, -len(self.kernel_size) - 1)
+        x, channels = input, -len(self.kernel_size) - 1
+        if self._is_pointwise and (rows := x.movedim(channels, -1)).is_contiguous():
+            return self.on_rows(rows).movedim(-1, channels)
         if self._pads_beforehand:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)

@@ -50,7 +50,7 @@ def step(experiment: Experiment, data_dir: Path | None) -> None:
     torch.manual_seed(0)
     model = task.build_model()
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
-    method = attach(experiment.with_settings({"oialr.delay": 1}), Loop(model, optimizer, task.loss, 2, 2, []))
+    method = attach(experiment.with_settings({"oialr.delay": 1}), Loop(model, optimizer, task.loss, 2, 2, [], iter))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     loss = task.loss(model, next(iter(task.train_batches(1))))
     loss.backward()

@@ -58,7 +58,7 @@ def run(model: nn.Module, task: Task, experiment: Experiment, steps: int, device
     """Some steps of the training; `model` is on `device` already."""
     model.train()
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
-    loop = Loop(model, optimizer, task.loss, 2 * steps, task.steps_per_epoch, [])
+    loop = Loop(model, optimizer, task.loss, 2 * steps, task.steps_per_epoch, [], lambda: iter(task.train_batches(1)))
     stepper = Stepper(model, Dense(MethodSettings(), loop), experiment.training, device, Replicas())
     batches = iter(task.train_batches(1))
     for _ in range(min(WARM_UP, steps)):

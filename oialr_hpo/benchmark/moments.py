@@ -134,7 +134,8 @@ def train(candidate: str, seed: int, changes: Sequence[str]) -> Course:
     optimizer = make_optimizer(model, experiment.training, experiment.schedule.lr)
     total = experiment.training.epochs * task.steps_per_epoch
     set_rate = make_schedule(experiment.schedule, optimizer, total, task.steps_per_epoch)
-    method = attach(experiment, Loop(model, optimizer, task.loss, total, task.steps_per_epoch, []))
+    loop = Loop(model, optimizer, task.loss, total, task.steps_per_epoch, [], lambda: iter(task.train_batches(1)))
+    method = attach(experiment, loop)
     assert isinstance(method, OIALR)
     oialr = method.oialr
     losses: list[float] = []

@@ -6,7 +6,7 @@ section under its own `name`. These files import no torch before they train.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
@@ -48,6 +48,7 @@ class Loop:
         total_steps: optimizer steps of a run that is not ended before.
         steps_per_epoch: optimizer steps of an epoch.
         averages: of the network's weights; they are to have its shapes.
+        batches: gives training batches afresh, the same each time, for a method that looks at data of its own.
     """
 
     model: nn.Module
@@ -56,6 +57,7 @@ class Loop:
     total_steps: int
     steps_per_epoch: int
     averages: list[nn.Module]
+    batches: Callable[[], Iterator[Any]]
 
 
 class Step(Protocol):
@@ -130,7 +132,8 @@ class Method:
         same without what only training needs. It may be changed in place."""
         return network
 
-    def load_weights(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    @classmethod
+    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         """A fresh network of the task with these weights, which may be of a network that this method made smaller."""
         network.load_state_dict(weights)
         return network

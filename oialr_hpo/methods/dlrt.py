@@ -114,7 +114,8 @@ class DLRT(Method):
     def tracked(self) -> list[str]:
         return list(self._layers)
 
-    def load_weights(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    @classmethod
+    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         from oialr_hpo.oialr import load_low_rank
 
         return load_low_rank(network, weights)

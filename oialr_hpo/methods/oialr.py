@@ -68,7 +68,8 @@ class OIALR(Method):
     def tracked(self) -> list[str]:
         return [layer.name for layer in self.oialr.report if not layer.reason]
 
-    def load_weights(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    @classmethod
+    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         from oialr_hpo.oialr import load_low_rank
 
         return load_low_rank(network, weights)

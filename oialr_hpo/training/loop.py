@@ -85,7 +85,9 @@ def train(
     total = settings.epochs * per_epoch
     set_rate = make_schedule(experiment.schedule, optimizer, total, per_epoch)
     average = make_average(model, settings)
-    method = attach(experiment, Loop(trained, optimizer, task.loss, total, per_epoch, [average] if average else []))
+    averages: list[nn.Module] = [average] if average else []
+    loop = Loop(trained, optimizer, task.loss, total, per_epoch, averages, lambda: iter(task.train_batches(1)))
+    method = attach(experiment, loop)
     stepper = Stepper(model, method, settings, device, replicas)
     measured: nn.Module = average.module if average else model
     chosen = Selection(experiment, measured, keeps_best=task.split == "test" and experiment.score.epoch == "best")

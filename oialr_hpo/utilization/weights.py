@@ -11,8 +11,8 @@ from torch import nn
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.files import check_file
+from oialr_hpo.methods import load_method
 from oialr_hpo.mistake import Mistake, reason
-from oialr_hpo.oialr import load_low_rank
 from oialr_hpo.training import devices
 from oialr_hpo.utilization.factorise import densify
 
@@ -30,7 +30,7 @@ def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) 
     network: nn.Module = task.build_model()
     if checkpoint:
         try:
-            network = densify(load_low_rank(network, read_weights(checkpoint)))
+            network = densify(load_method(experiment.method).load_weights(network, read_weights(checkpoint)))
         except (RuntimeError, ValueError, LookupError, TypeError) as error:
             why = reason(error)
             raise CheckpointError(f"{checkpoint} does not fit the network {experiment.model['name']}: {why}") from None

@@ -164,7 +164,7 @@ def full_disk() -> Iterator[None]:
 
 def checkpoint(path: Path, model: torch.nn.Module) -> Checkpoint:
     optimizer = torch.optim.AdamW(model.parameters())
-    loop = Loop(model, optimizer, lambda model, batch: model(batch).sum(), 1, 1, [])
+    loop = Loop(model, optimizer, lambda model, batch: model(batch).sum(), 1, 1, [], iter)
     return Checkpoint(path, model, optimizer, Dense(Dense.Settings(), loop))
 
 

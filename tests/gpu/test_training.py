@@ -75,7 +75,7 @@ def test_a_training_step_with_its_batch_never_waits_for_the_gpu(gpu: torch.devic
     task = build_task(experiment, seed=0, device=gpu, data_dir=None)
     model = task.build_model().to(gpu)
     optimizer = make_optimizer(model, experiment.training, 1e-3)
-    method = attach(experiment, Loop(model, optimizer, task.loss, 2000, 20, []))
+    method = attach(experiment, Loop(model, optimizer, task.loss, 2000, 20, [], iter))
     stepper = Stepper(model, method, experiment.training, gpu, Replicas())
     batches = iter(task.train_batches(1))
 

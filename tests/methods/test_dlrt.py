@@ -53,7 +53,7 @@ def convolution() -> tuple[nn.Module, Batch]:
 def attached(model: nn.Module, optimizer: Any = None, **settings: Any) -> Any:
     kind = load_method("dlrt")
     optimizer = optimizer or torch.optim.SGD(model.parameters(), LR)
-    return kind(kind.Settings(**settings), Loop(model, optimizer, squares, 10, 5, []))
+    return kind(kind.Settings(**settings), Loop(model, optimizer, squares, 10, 5, [], iter))
 
 
 def oracle(dense: nn.Module, u: Tensor, s: Tensor, v: Tensor, batch: Batch, tau: float | None, most: int) -> Tensor:

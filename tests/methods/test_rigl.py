@@ -36,7 +36,8 @@ class GivenGradients:
 
 
 def attach(network: nn.Module, optimizer: torch.optim.Optimizer, total: int, *averages: nn.Module, **settings) -> RigL:
-    return RigL(RigL.Settings(**settings), Loop(network, optimizer, lambda *_: torch.zeros(()), total, 4, [*averages]))
+    loop = Loop(network, optimizer, lambda *_: torch.zeros(()), total, 4, [*averages], iter)
+    return RigL(RigL.Settings(**settings), loop)
 
 
 def small() -> nn.Module:

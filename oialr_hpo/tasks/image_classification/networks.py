@@ -36,20 +36,25 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 class CifarVGG(nn.Module):
-    """VGG with batch normalisation and a single linear layer as its head: (B, in_chans, 32, 32) to (B, num_classes)."""
+    """VGG with batch normalisation and a single linear layer as its head: (B, in_chans, img_size, img_size) to
+    (B, num_classes). A stage halves the image's side as long as it can be halved: 32 is a single pixel at the end."""
 
-    def __init__(self, depth: int, num_classes: int = 10, in_chans: int = 3, width: float = 1.0) -> None:
+    def __init__(
+        self, depth: int, num_classes: int = 10, in_chans: int = 3, width: float = 1.0, img_size: int = 32
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = in_chans
+        channels, side = in_chans, img_size
         for convolutions, full_width in zip(VGG_STAGES[depth], (64, 128, 256, 512, 512), strict=True):
             for _ in range(convolutions):
                 out = max(1, round(full_width * width))
                 layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
                 channels = out
-            layers.append(nn.MaxPool2d(2))
+            if side > 1:
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = nn.Linear(channels * side**2, num_classes)
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

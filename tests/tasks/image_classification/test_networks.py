@@ -58,3 +58,9 @@ def test_the_experiments_of_the_papers_tables() -> None:
         assert load(name).data["image_size"] == 160 and load(name).training.epochs == 125
     with pytest.raises(ExperimentError, match="data.image_size"):
         load("resnet50_imagenet", ["data.image_size=big"])
+
+
+def test_vgg_takes_smaller_images() -> None:
+    network = build_network("vgg11_cifar", {"in_chans": 1, "img_size": 8, "width": 0.25})
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert network.classifier.in_features == 128

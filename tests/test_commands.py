@@ -4,16 +4,20 @@ import importlib
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oialr_hpo import __main__ as together
 from oialr_hpo import commands
+from oialr_hpo.experiment import shipped
 from oialr_hpo.mistake import Mistake, one_line
 
-COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "probe"]
+COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "probe", "list", "init"]
 MODULES = [*COMMANDS, "report.__main__", "utilization.__main__", "benchmark.__main__"]
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +31,49 @@ def line_of(module: str, arguments: list[str], capsys: pytest.CaptureFixture[str
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ") and line.isprintable() and len(line) <= 300
     return line
+
+
+def test_one_command_names_all_others(capsys: pytest.CaptureFixture[str]) -> None:
+    together.main([])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in together.COMMANDS)
+    for name in together.COMMANDS:
+        with suppress(SystemExit):
+            together.main([name, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: python -m oialr_hpo.{name} ")
+    assert {module.partition(".")[0] for module in MODULES} == {*together.COMMANDS}
+
+
+def test_the_installed_command_is_the_same() -> None:
+    script = Path(sys.executable).with_name("oialr-hpo")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this Python")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"oialr_hpo {version('oialr_hpo')}\n")
+
+
+def test_a_shipped_experiment_is_listed_with_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    together.main(["list"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    files = {file.relative_to(shipped()).with_suffix("").as_posix() for file in shipped().rglob("*.yaml")}
+    assert files <= {*lines}
+    assert "cifar10" in lines["vit_cifar"] and "300" in lines["vit_cifar"] and "Mini ViT" in lines["vit_cifar"]
+
+
+def test_what_init_writes_is_searched_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    together.main(["init", "my_first_task"])
+    printed = capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} == {"my_first_task.yaml", "my_first_task.py"}
+    assert "search my_first_task.yaml" in printed
+    together.main(["search", "my_first_task.yaml", "--trials", "2", "--set", "training.epochs=1"])
+    assert "2 complete of 2 trials" in capsys.readouterr().out
+    assert "my_first_task.yaml exists" in line_of("init", ["my_first_task"], capsys)
+    assert "cannot be imported" in line_of("init", ["../x"], capsys)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -57,6 +104,7 @@ def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pyt
         ("train", ["vit_digits", "--resume"], "--resume goes on with what --out DIR holds; name it"),
         ("utilization.__main__", ["vit_digits", "--images", "0"], "argument --images: 0 is not a whole number above"),
         ("utilization.__main__", ["vit_digits", "--tolerance", "-1"], "argument --tolerance: -1 is not a number from"),
+        ("__main__", ["serch"], "no command 'serch'; did you mean 'search'?"),
         ("status", [], "the following arguments are required: RUN"),
         ("benchmark.__main__", ["serch"], "no benchmark 'serch'; did you mean 'search'?"),
         ("benchmark.__main__", ["layers", "--rounds", "0"], "argument --rounds: 0 is not a whole number above zero"),

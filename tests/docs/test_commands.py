@@ -89,6 +89,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"index", r"runs/vit_digits$|search vit_digits", Parse("README runs it")),
     (r"README", r"train runs/vit_digits/best", run("--seeds 0")),
     (r"README", r"(status|report|export) runs/vit_digits$", run()),
+    (r"README", r"^oialr-hpo", run()),
     (r"README", r"mpirun -n 4 .*search vit_digits --out runs/islands", Parse("Searching runs it")),
     (r"README|data", r"(search|check) flowers.yaml .*--jobs 2", Parse("the rehearsals' tests train on folders")),
     (r"README", r"search flowers.yaml .*convnext_atto", Parse("as the search before it, with another network")),
@@ -222,6 +223,8 @@ def module_of(command: Command) -> tuple[str, list[str]]:
     if words[0] == "mpirun":
         assert words[1] == "-n" and words[2].isdigit()
         words = words[3:]
+    if words[0] == "oialr-hpo":
+        return "__main__", words[1:]
     assert words[:2] == ["python", "-m"] and words[2].startswith("oialr_hpo."), command
     return words[2].removeprefix("oialr_hpo."), words[3:]
 

@@ -87,6 +87,11 @@ class Experiment(Section):
         return tuple(self.model_extra or ())
 
     @property
+    def other_methods(self) -> set[str]:
+        """The built-in methods whose sections no trial reads."""
+        return method_sections.others({"method": self.method, "search": self.search})
+
+    @property
     def space(self) -> Space:
         return Space({key: parse_parameter(spec) for key, spec in self.search.items()})
 
@@ -108,6 +113,7 @@ class Experiment(Section):
         method_sections.leave(content, settings)
         for key, value in settings.items():
             set_value(content, key, value, where="settings")
+        method_sections.search_own(content)
         return validated(content, where="settings")
 
     def trial(self, settings: Mapping[str, Any]) -> "Experiment":

@@ -1,6 +1,6 @@
-"""The sections of methods in an experiment's content: each under its method's name, checked by its class."""
+"""What an experiment's content says of methods: their sections, each under its method's name, and what is searched."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
@@ -62,11 +62,45 @@ def leave(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
     except LookupError:
         return
     content.pop(name, None)
-    starts = content.get("start_from")
-    for lines in (content.get("search"), *(starts if isinstance(starts, list) else ())):
-        for key in [*lines] if isinstance(lines, dict) else ():
-            if str(key).startswith(f"{name}."):
-                del lines[key]
+    _search_without(content, lambda key: key.startswith(f"{name}."))
+
+
+def search_own(content: dict[str, Any]) -> None:
+    """Leave of `search` and `start_from` what is of the method and of no method: a file has lines of several methods.
+
+    A key that another method does not have stays, to be refused.
+
+    Args:
+        content: of an experiment, changed in place.
+    """
+    of_others = others(content)
+
+    def is_of_another(key: str) -> bool:
+        name, _, setting = key.partition(".")
+        return name in of_others and setting in load_method(name).Settings.model_fields
+
+    _search_without(content, is_of_another)
+
+
+def others(content: Mapping[str, Any]) -> set[str]:
+    """The built-in methods that an experiment's content does not train with: neither its own nor one it searches."""
+    search = content.get("search")
+    line = search.get("method") if isinstance(search, Mapping) else None
+    choices = line.get("choices") if isinstance(line, Mapping) else [line]
+    trained = [content.get("method", DEFAULT), *(choices if isinstance(choices, list) else ())]
+    return {name for name in METHODS.names() if name not in trained}
+
+
+def _search_without(content: dict[str, Any], left_out: Callable[[str], bool]) -> None:
+    """Drop keys from `search` and from the starts, and of starts that become the same all but the first."""
+
+    def without(lines: Any) -> Any:
+        return {k: line for k, line in lines.items() if not left_out(str(k))} if isinstance(lines, dict) else lines
+
+    search, starts = content.get("search"), content.get("start_from")
+    content |= {"search": without(search)} if search else {}
+    if isinstance(starts, list) and (less := [without(start) for start in starts]) != starts:
+        content["start_from"] = [start for number, start in enumerate(less) if start not in less[:number]]
 
 
 def _kinds(content: Mapping[str, Any], fields: Collection[str], recorded: bool) -> dict[str, type[Section]]:

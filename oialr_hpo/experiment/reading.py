@@ -73,6 +73,7 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
     for section, nothing in (("search", {}), ("constraints", {}), ("start_from", [])):
         if content.get(section) is None:
             content[section] = nothing
+    method_sections.search_own(content)
     left_out = []
     for key, spec in list(_mapping(content, "search", where).items()):
         if spec is None:

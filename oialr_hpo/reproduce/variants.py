@@ -34,12 +34,7 @@ def for_method(experiment: Experiment) -> Experiment:
 
 def for_dense(experiment: Experiment) -> Experiment:
     """The search for the dense network: with the same budget, of all settings but those of methods."""
-    of_methods = tuple(f"{name}." for name in experiment.sections_of_methods)
-    searched = {key: spec for key, spec in experiment.search.items() if not key.startswith(of_methods)}
-    starts = [{key: value for key, value in start.items() if key in searched} for start in experiment.start_from]
-    unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
-    of_search = {"search": searched, "start_from": unique, "dense_baseline": False, "constraints": {}}
-    return experiment.with_settings({"method": "dense"}).model_copy(update=of_search)
+    return for_method(experiment.with_settings({"method": "dense"})).model_copy(update={"constraints": {}})
 
 
 def repeated(experiment: Experiment, seeds: Sequence[int]) -> Experiment:

@@ -138,15 +138,18 @@ class RunDirectory:
     def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.
 
-        The budget, the sampler and early stopping may change, and so may the search space, as long as every trial lies
-        in it: one that ran before a setting was searched had the file's own value.
+        The budget, the sampler and early stopping may change, sections of methods that no trial is trained with, and
+        the search space, as long as every trial lies in it: one that ran before a setting was searched had the file's
+        own value.
 
         Raises:
             RunDirectoryError: something else differs; the message lists it.
         """
-        before, after = flatten(completed(self.experiment).dump()), flatten(experiment.dump())
+        earlier = completed(self.experiment)
+        before, after = flatten(earlier.dump()), flatten(experiment.dump())
+        free = {*OF_THE_SEARCH, *earlier.other_methods, *experiment.other_methods}
         differing = [key for key in before | after if before.get(key) != after.get(key)]
-        fixed = [key for key in differing if key.split(".")[0] not in OF_THE_SEARCH]
+        fixed = [key for key in differing if key.split(".")[0] not in free]
         if fixed:
             why: str | None = "its trials were trained with other settings"
         else:

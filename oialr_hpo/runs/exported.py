@@ -66,7 +66,9 @@ def _wrote(run: RunDirectory, trials: Sequence[Trial], file: Path) -> bool:
         return False
     evidence = found.evidence or {}
     trial = next((trial for trial in trials if trial.number == evidence.get("trial")), None)
-    return trial is not None and found == _tuned(run, trial).model_copy(update={"evidence": found.evidence})
+    if trial is None:
+        return False
+    return _own(found) == _own(_tuned(run, trial).model_copy(update={"evidence": found.evidence}))
 
 
 def _place(run: RunDirectory, place: int, out: Path) -> Path:
@@ -77,10 +79,16 @@ def _tuned(run: RunDirectory, trial: Trial) -> Experiment:
     return run.experiment.trial(trial.settings).fixed().model_copy(update={"seed": trial.seed})
 
 
+def _own(experiment: Experiment) -> dict[str, Any]:
+    """An experiment's content without the sections of other methods."""
+    others = experiment.other_methods
+    return {key: value for key, value in experiment.dump().items() if key not in others}
+
+
 def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
     path = _place(run, place, out)
     tuned = _tuned(run, trial).model_copy(update={"evidence": _evidence(run, trial)})
-    content = {key: value for key, value in tuned.dump().items() if key not in OF_THE_SEARCH}
+    content = {key: value for key, value in _own(tuned).items() if key not in OF_THE_SEARCH}
     write_whole(path, f"{_heading(run, trial, path)}\n{strict_yaml.dump(content)}")
     return path
 

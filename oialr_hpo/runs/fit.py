@@ -26,11 +26,13 @@ def misfit(trials: Iterable[Trial], experiment: Experiment) -> str | None:
     """
     trials = [trial for trial in trials if trial.role is not Role.DENSE]
     complete(trials, experiment)
-    space = experiment.space
+    space, others = experiment.space, experiment.other_methods
     fixed: dict[str, Value] = {}
     for trial in trials:
         try:
             for key in trial.settings.keys() - space.parameters.keys():
+                if key.partition(".")[0] in others:
+                    continue
                 if key not in fixed:
                     fixed[key] = _own(experiment, key)
                 if not _same(trial.settings[key], fixed[key]):

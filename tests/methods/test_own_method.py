@@ -27,11 +27,12 @@ training: {{epochs: 4, batch_size: 16}}
 schedule: {{lr: 1e-2}}
 method: {OWN}:TopK
 topk: {{delay: 0.5}}
+oialr: {{cutoff: 0.1}}
 score: {{minimize: mse}}
 early_stopping: {{rungs: [0.25, 0.75], minimum: 1, recovery: 0.25}}
 search:
   topk.keep: {{float: [0.1, 0.9]}}
-  oialr.cutoff: {{float: [0.05, 0.5]}}
+  schedule.lr: {{float: [5e-3, 5e-2], log: true}}
 start_from: [{{topk.keep: 0.5}}]
 dense_baseline: true
 trials: 4
@@ -143,7 +144,7 @@ def test_a_run_opens_where_the_method_is_not_installed(run: RunDirectory, tmp_pa
 def test_another_method_takes_its_place(file: Path) -> None:
     own = load(str(file))
     dense = load(str(file), ["method=dense"])
-    assert list(dense.search) == ["oialr.cutoff"] and dense.start_from == [{}]
+    assert list(dense.search) == ["schedule.lr"] and dense.start_from == [{}]
     assert dense == own.with_settings({"method": "dense"})
     assert own.with_settings({"method": f"{OWN}:OwnLoss", "ownloss.weight": 0.5}).value("ownloss.weight") == 0.5
     assert Experiment.model_validate(own.dump()) == own

@@ -150,7 +150,7 @@ class InSmall:
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
         self._stage.enter("the first step")
         loss = self._task.loss(model, batch)
-        if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
+        if not isinstance(loss, torch.Tensor) or loss.dim() or (torch.is_grad_enabled() and not loss.requires_grad):
             found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise Mistake(f"task: loss gives {found}, not a scalar that depends on the network")
         return loss

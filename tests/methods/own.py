@@ -99,6 +99,17 @@ class OnlyLooks(Method):
         return torch.stack([p.grad.norm() for p in self.loop.model.parameters() if p.grad is not None]).norm()
 
 
+class Glances(Method):
+    """Looks at a batch before the training."""
+
+    name = "glances"
+
+    def __init__(self, settings: Any, loop: Loop) -> None:
+        super().__init__(settings, loop)
+        with torch.no_grad():
+            loop.loss(loop.model, next(loop.batches()))
+
+
 class OwnLoss(Method):
     """Its loss has a term that the task does not know."""
 

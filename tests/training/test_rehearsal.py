@@ -39,6 +39,8 @@ def test_what_is_right_gives_its_metrics(tmp_path: Path) -> None:
     assert {"error", "train_loss"} < record.keys()
     _, record = rehearsed(own("tests.mistaken:OtherTestMetrics", tmp_path, "score.minimize=test_error"), split="test")
     assert "test_error" in record
+    _, record = rehearsed(load("vit_digits", ["method=tests.methods.own:Glances"]))
+    assert record["step"] == 1
 
 
 @pytest.mark.parametrize("name", ["vit_digits", "autoformer_quick"])

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from oialr_hpo.commands import Parser, command, path, positive
+from oialr_hpo.commands import Parser, command, natural, path, positive
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.exported import export, remove_earlier
+from oialr_hpo.runs.exported import export, export_trials, remove_earlier
 
 
 @command
@@ -14,9 +14,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--top", type=positive, default=1, metavar="K", help="how many of the best (default: 1)")
     chosen.add_argument("--pareto", action="store_true", help="all that no other beats in every goal, instead")
+    chosen.add_argument("--trial", type=natural, nargs="+", metavar="N", help="trials by their numbers, instead")
     parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: RUN/best)")
     options = parser.parse_args(arguments)
     run = RunDirectory.open(options.run)
+    if options.trial is not None:
+        for file in export_trials(run, options.trial, options.out):
+            print(file)
+        return
     files = export(run, None if options.pareto else options.top, options.out)
     for file in files:
         print(file)

@@ -2,7 +2,7 @@
 
 from oialr_hpo.experiment.data import find_data, prepare_data
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
-from oialr_hpo.experiment.reading import completed, find, load, parse_yaml, read, recorded, shipped
+from oialr_hpo.experiment.reading import changed, completed, find, load, parse_yaml, read, recorded, shipped
 from oialr_hpo.experiment.settings import (
     MOST_THREADS,
     SAMPLERS,
@@ -25,6 +25,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "Training",
+    "changed",
     "completed",
     "find",
     "find_data",

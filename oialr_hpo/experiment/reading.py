@@ -58,8 +58,20 @@ def load(name: str, changes: Iterable[str] = ()) -> Experiment:
         ExperimentError: one line that names the file, the key and the remedy.
     """
     path = find(name)
-    where = path.name
-    content, changes = read(path), list(changes)
+    return changed(read(path), changes, path.name)
+
+
+def changed(content: dict[str, Any], changes: Iterable[str], where: str) -> Experiment:
+    """Check an experiment's content with single settings changed, see `load`.
+
+    Args:
+        content: changed in place.
+        where: its name, for messages.
+
+    Raises:
+        ExperimentError: one line that names the key and the remedy.
+    """
+    changes = list(changes)
     scores.redirect(content, [change.partition("=")[0] for change in changes])
     for change in changes:
         key, equals, text = change.partition("=")

@@ -2,7 +2,7 @@
 
 import glob
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from oialr_hpo.runs import layers
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
-from oialr_hpo.runs.trial import Trial
+from oialr_hpo.runs.trial import Role, Trial
 
 
 def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> list[Path]:
@@ -31,17 +31,42 @@ def export(run: RunDirectory, top: int | None = 1, out: Path | None = None) -> l
         infeasible = sum(trial.violation > 0 for trial in trials)
         why = f"; {infeasible} complete ones break the constraints" if infeasible else ""
         raise RunDirectoryError(f"{run.path} has no complete trial to export{why}; --resume it with more --trials")
-    out = out or run.path / "best"
-    try:
-        for place in range(1, len(winners) + 1):
-            file = _place(run, place, out)
-            if file.exists() and not _wrote(run, trials, file):
-                why = "is no export of this search, or was changed since"
-                raise RunDirectoryError(f"{file} {why}; move it away, or choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        return [_write(run, trial, place, out) for place, trial in enumerate(winners, 1)]
-    except OSError as error:
-        raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
+    return _write(run, {f"{place}": trial for place, trial in enumerate(winners, 1)}, out)
+
+
+def export_trials(run: RunDirectory, numbers: Iterable[int], out: Path | None = None) -> list[Path]:
+    """Write trials by their numbers as experiment files, the dense one too.
+
+    Raises:
+        RunDirectoryError: see `find_trial` and `export`.
+    """
+    return _write(run, {f"trial-{number}": find_trial(run, number) for number in numbers}, out)
+
+
+def find_trial(run: RunDirectory, number: int | None) -> Trial:
+    """A trial that has a score, by its number; None: the best.
+
+    Raises:
+        RunDirectoryError: there is none.
+    """
+    trials = run.trials()
+    if number is None:
+        if winners := best(trials):
+            return winners[0]
+        raise RunDirectoryError(f"{run.path} has no complete trial; name one that was stopped early by its number")
+    for trial in trials:
+        if trial.number == number and trial.score is not None:
+            return trial
+        if trial.number == number:
+            raise RunDirectoryError(f"{run.path}: trial {number} is {trial.state.value} and has no score")
+    known = f"its trials are 0 to {trials[-1].number}" if trials else "no trial has begun"
+    raise RunDirectoryError(f"{run.path} has no trial {number}; {known}")
+
+
+def content(run: RunDirectory, trial: Trial) -> dict[str, Any]:
+    """What the file of a trial says."""
+    tuned = _tuned(run, trial).model_copy(update={"evidence": _evidence(run, trial)})
+    return {key: value for key, value in _own(tuned).items() if key not in OF_THE_SEARCH}
 
 
 def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
@@ -50,7 +75,7 @@ def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
     Returns:
         what was removed.
     """
-    beside = sorted(files[0].parent.glob(f"{glob.escape(run.name)}-*.yaml"))
+    beside = sorted(files[0].parent.glob(f"{glob.escape(run.name)}-[0-9]*.yaml"))
     trials = run.trials()
     removed = [file for file in beside if file not in files and _wrote(run, trials, file)]
     for file in removed:
@@ -71,12 +96,9 @@ def _wrote(run: RunDirectory, trials: Sequence[Trial], file: Path) -> bool:
     return _own(found) == _own(_tuned(run, trial).model_copy(update={"evidence": found.evidence}))
 
 
-def _place(run: RunDirectory, place: int, out: Path) -> Path:
-    return out / f"{run.name}-{place}.yaml"
-
-
 def _tuned(run: RunDirectory, trial: Trial) -> Experiment:
-    return run.experiment.trial(trial.settings).fixed().model_copy(update={"seed": trial.seed})
+    dense = {"method": "dense"} if trial.role is Role.DENSE else {}
+    return run.experiment.trial(trial.settings | dense).fixed().model_copy(update={"seed": trial.seed})
 
 
 def _own(experiment: Experiment) -> dict[str, Any]:
@@ -85,12 +107,21 @@ def _own(experiment: Experiment) -> dict[str, Any]:
     return {key: value for key, value in experiment.dump().items() if key not in others}
 
 
-def _write(run: RunDirectory, trial: Trial, place: int, out: Path) -> Path:
-    path = _place(run, place, out)
-    tuned = _tuned(run, trial).model_copy(update={"evidence": _evidence(run, trial)})
-    content = {key: value for key, value in _own(tuned).items() if key not in OF_THE_SEARCH}
-    write_whole(path, f"{_heading(run, trial, path)}\n{strict_yaml.dump(content)}")
-    return path
+def _write(run: RunDirectory, chosen: Mapping[str, Trial], out: Path | None) -> list[Path]:
+    """Write these trials, each into a file that is called after the run and its key."""
+    out, trials = out or run.path / "best", run.trials()
+    files = {out / f"{run.name}-{name}.yaml": trial for name, trial in chosen.items()}
+    try:
+        for file in files:
+            if file.exists() and not _wrote(run, trials, file):
+                why = "is no export of this search, or was changed since"
+                raise RunDirectoryError(f"{file} {why}; move it away, or choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        for file, trial in files.items():
+            write_whole(file, f"{_heading(run, trial, file)}\n{strict_yaml.dump(content(run, trial))}")
+    except OSError as error:
+        raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
+    return [*files]
 
 
 def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The trials of a search as CSV."""
 
 import csv
+from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from oialr_hpo.runs.directory import RunDirectory
@@ -20,11 +21,16 @@ def write_csv(run: RunDirectory, file: TextIO) -> None:
     writer.writerow([*known, *scores, *experiment.search, *(f"metric:{name}" for name in metrics)])
     for trial in trials:
         row: list[Any] = [trial.number, trial.role.value, trial.state.value, trial.reason, trial.worker, trial.seed]
-        row += [trial.started, trial.seconds, trial.setup_seconds, trial.violation]
+        row += [_time(trial.started), trial.seconds, trial.setup_seconds, trial.violation]
         row += trial.scores or [None] * len(scores)
         row += [trial.settings.get(key) for key in experiment.search]
         row += [finite(trial.metrics.get(name)) for name in metrics]
         writer.writerow(row)
+
+
+def _time(seconds: float) -> str:
+    """A moment of `time.time()` in ISO 8601, in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def _is_number(value: Any) -> bool:

@@ -13,17 +13,24 @@ from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.trial import State
 from oialr_hpo.train.printing import compare, report
-from oialr_hpo.train.repetition import choose_method, repeat, train
+from oialr_hpo.train.repetition import choose_experiment, choose_method, repeat, train
 from oialr_hpo.train.session import Session
 
-__all__ = ["choose_method", "main", "report", "train"]
+__all__ = ["choose_experiment", "choose_method", "main", "report", "train"]
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("train", __doc__.split(": ")[1])
     parser.epilog = MEANING
-    parser.add_argument("file", metavar="FILE", help="an exported .yaml, or any experiment by name or path")
+    parser.add_argument(
+        "file",
+        metavar="FILE|RUN",
+        help="an exported .yaml, any experiment by name or path, or the run directory of a search",
+    )
+    parser.add_argument(
+        "--trial", type=natural, metavar="N", help="of a run directory, by its number (default: the best)"
+    )
     parser.add_argument("--seeds", type=natural, nargs="+", metavar="S", help="default: the file's own seed")
     parser.add_argument(
         "--method",
@@ -50,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--weights keeps one network; give one seed")
     if options.threads and options.threads > experiments.MOST_THREADS:
         parser.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
-    experiment = choose_method(experiments.load(options.file, options.set).fixed(), options.method)
+    experiment = choose_method(choose_experiment(options.file, options.trial, options.set).fixed(), options.method)
     if options.weights:
         check_writable(options.weights)
     if options.out:

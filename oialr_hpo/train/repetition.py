@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from oialr_hpo import experiment as experiments
 from oialr_hpo.engines.worker import FAILURES
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.files import discard
 from oialr_hpo.mistake import Mistake
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.exported import content, find_trial
 from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.record import RecordError
 from oialr_hpo.runs.scoring import judge
@@ -20,6 +23,20 @@ from oialr_hpo.train.printing import lines
 from oialr_hpo.train.session import Session, new_trial
 from oialr_hpo.training.faults import Fault, explain
 from oialr_hpo.training.objective import evaluate
+
+
+def choose_experiment(name: str, trial: int | None, changes: Iterable[str]) -> Experiment:
+    """The experiment of a file or a shipped one, or what a trial of a search trained, by its number (None: the best).
+
+    Raises:
+        Mistake: there is no such experiment, search or trial, or a change does not fit it.
+    """
+    path = Path(name).expanduser()
+    if trial is None and not RunDirectory(path).used:
+        return experiments.load(name, changes)
+    run = RunDirectory.open(path)
+    found = find_trial(run, trial)
+    return experiments.changed(content(run, found), changes, f"trial {found.number} of {run.path}")
 
 
 def choose_method(experiment: Experiment, method: str) -> Experiment:

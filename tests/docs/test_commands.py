@@ -106,7 +106,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"export runs/two_goals --pareto", run()),
     (r"run_directory", r"mpirun -n 4 .*search vit_digits", run("--trials 3", DIGITS, simulated=True)),
     (r"run_directory", r"(status|report|figures|export) runs/quickstart", run()),
-    (r"run_directory", r"train tuned/quickstart-1.yaml$", run()),
+    (r"run_directory", r"train (tuned/quickstart-1.yaml|runs/quickstart --trial 2)$", run()),
     (r"run_directory", r"train tuned/quickstart-1.yaml .*--seeds 0 1 2", run("--seeds 0")),
     (r"data", r"check flowers.yaml", run("", {"training.batch_size": 4, "data.workers": 1})),
     (r"data", r"search load.yaml", run("--trials 2 --jobs 1", WAVES, simulated=True)),

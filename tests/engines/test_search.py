@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,6 +110,7 @@ def test_status_as_a_table_has_a_row_per_trial_of_every_state(tmp_path: Path) ->
     rows = list(csv.DictReader(printed.stdout.splitlines()))
     for row, trial in zip(rows, finished.trials(), strict=True):
         assert (int(row["number"]), row["role"], row["state"]) == (trial.number, trial.role.value, trial.state.value)
+        assert datetime.fromisoformat(row["started"]).timestamp() == pytest.approx(trial.started, abs=1)
         assert row["reason"] == (trial.reason or "") and row["score"] == (
             "" if trial.score is None else str(trial.score)
         )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from oialr_hpo import export as export_command
 from oialr_hpo import search, train
 from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.export import export
@@ -53,6 +54,25 @@ def test_an_exported_file_gives_the_trials_own_numbers_again(
     assert yaml.safe_load(path.read_text())["evidence"]["score"] == winner.score
     train.main([str(path)])
     assert f"the same score as trial {winner.number} of the search: {winner.score}" in capsys.readouterr().out
+
+
+def test_a_trial_is_exported_and_trained_again_by_its_number(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_command.main([str(finished.path), "--trial", "0", "2", "--out", str(tmp_path)])
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [file.name for file in files] == ["small-trial-0.yaml", "small-trial-2.yaml"]
+    assert load(str(files[0])).method == "dense"
+    train.main([str(finished.path), "--trial", "2"])
+    said = capsys.readouterr().out
+    assert f"the same score as trial 2 of the search: {finished.trials()[2].score}" in said
+    winner = best(finished.trials())[0]
+    again = train.choose_experiment(str(finished.path), None, ["training.epochs=1"])
+    assert again.evidence["trial"] == winner.number and again.training.epochs == 1
+    with pytest.raises(RunDirectoryError, match="has no trial 9; its trials are 0 to 3"):
+        train.choose_experiment(str(finished.path), 9, [])
+    export(finished, 1, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"small-trial-0.yaml", "small-trial-2.yaml", "small-1.yaml"}
 
 
 def test_the_exported_file_knows_the_untuned_and_the_dense_method(finished: RunDirectory, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -114,12 +114,7 @@ class Optimizers:
         `left` (m x r) and `right` (n x r) are orthonormal columns such that `new` is left^T old right; None of them is
         the identity. Without both `new` starts without state. Does nothing where no optimizer holds `old`.
         """
-        group: dict[str, Any] = {}
-        for each in self.groups():
-            for position, parameter in enumerate(each["params"]):
-                if parameter is old:
-                    each["params"][position] = new
-                    group = each
+        group = self._put(old, new)
         for holder in self._holders:
             state = holder.state.pop(old, None)
             if not state or (left is None and right is None):
@@ -127,20 +122,41 @@ class Optimizers:
             try:
                 holder.state[new] = carry_over(state, old, left, right, type(holder), group)
             except Unknown as error:
-                self._warn(type(holder), error)
+                self._warn(type(holder), f"'{error}' cannot follow a change of basis; the state of low-rank weights")
+
+    def narrow(self, old: Parameter, new: Parameter, part: Callable[[Tensor], Tensor]) -> None:
+        """Puts `new`, which is this part of `old`, in its place, with the same part of all that is known of it.
+
+        Does nothing where no optimizer holds `old`.
+        """
+        self._put(old, new)
+        for holder in self._holders:
+            state = holder.state.pop(old, None) or {}
+            whole = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.numel() > 1}
+            if other := next((name for name, value in whole.items() if value.shape != old.shape), None):
+                self._warn(type(holder), f"'{other}' has no part for a part of a weight; the state of narrowed weights")
+            elif state:
+                parts = {name: part(value) for name, value in state.items() if getattr(value, "shape", 0) == old.shape}
+                holder.state[new] = state | parts
+
+    def _put(self, old: Parameter, new: Parameter) -> dict[str, Any]:
+        """`new` in `old`'s place in the parameter groups; the last of them, or an empty one."""
+        group: dict[str, Any] = {}
+        for each in self.groups():
+            for position, parameter in enumerate(each["params"]):
+                if parameter is old:
+                    each["params"][position] = new
+                    group = each
+        return group
 
     def knows_second_moments(self, weight: Parameter) -> bool:
         """Whether an optimizer keeps some of this weight, such as Adam's, which have no exact change of basis."""
         return any(not SECOND_MOMENTS.isdisjoint(holder.state.get(weight, {})) for holder in self._holders)
 
-    def _warn(self, kind: type, error: Unknown) -> None:
+    def _warn(self, kind: type, what: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(
-                f"{kind.__name__}: '{error}' cannot follow a change of basis; the state of low-rank weights starts "
-                "afresh",
-                stacklevel=3,
-            )
+            warnings.warn(f"{kind.__name__}: {what} starts afresh", stacklevel=3)
 
     def separate(self, weights: Iterable[Parameter]) -> None:
         """Moves `weights` into parameter groups of their own, a copy of each decayed group that holds some.

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 from torch.nn.parameter import Parameter
-from torch.utils.flop_counter import FlopCounterMode
 
 from oialr_hpo.benchmark.measure import (
     CLOCKS,
@@ -38,6 +37,7 @@ from oialr_hpo.benchmark.measure import (
 )
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.oialr.layers import LowRank, LowRankConv, LowRankLinear
+from oialr_hpo.training.flops import count_flops
 
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
 CASES: dict[str, Case] = {
@@ -108,12 +108,6 @@ def step(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Sequence[Te
     return run
 
 
-def flops(run: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 def measure(
     name: str, ranks: Sequence[int], rounds: int, clock: str, device: str, batches: int, dtype: torch.dtype
 ) -> None:
@@ -150,7 +144,7 @@ def measure(
                 f"{times['ours'].over(times[lowest]) - 1:+.1%}",
                 f"{times['dense'].over(times['ours']):.2f}",
                 f"{times['rebuild'].over(times['ours']):.2f}",
-                f"{flops(runs['dense']) / flops(runs['ours']):.2f}",
+                f"{count_flops(runs['dense']) / count_flops(runs['ours']):.2f}",
                 *(f"{size / 1e6:.1f}" for size in (*held, *peaks)),
             ),
             header,

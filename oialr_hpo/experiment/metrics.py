@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from oialr_hpo.methods import FULL, OF_LAYERS
 
-Place = Literal["trials", "seeds", "epoch", "export"]
+Place = Literal["trials", "compared", "seeds", "epoch", "export"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,12 @@ class Metric:
         name: in records, files and tables.
         kind: a table holds numbers by name, such as one of every layer.
         smaller_is_better: a search that aims at large ones is refused.
-        shown: where people see it: `trials` (tables of trials: status, report, comparisons), `seeds` (the table at the
-            end of `train`), `epoch` (a line of `train`), `export` (the heading of an exported file).
+        shown: where people see it: `trials` (tables of trials: status, report, comparisons), `compared` (in
+            comparisons alone), `seeds` (the table at the end of `train`), `epoch` (a line of `train`), `export` (the
+            heading of an exported file).
         heading: of its column in a comparison, where that is not the name.
         decimals: of its means in a comparison; None: by their size.
+        at_end: only a training's last record has it.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
     heading: str | None = None
     decimals: int | None = None
+    at_end: bool = False
 
 
 OF_TASKS = (
@@ -59,6 +62,9 @@ NOTES = (
         heading="trainable parameters",
         decimals=0,
     ),
+    Metric("inference_flops", smaller_is_better=True, shown=("compared", "seeds"), decimals=0, at_end=True),
+    Metric("flops_percent", smaller_is_better=True, shown=("compared", "seeds"), heading="FLOPs %", at_end=True),
+    Metric("step_milliseconds", smaller_is_better=True, shown=("compared", "seeds"), heading="ms a step", at_end=True),
     Metric("device", kind="text"),
     Metric("data_wait", smaller_is_better=True),
     Metric("track_share", smaller_is_better=True, shown=("epoch", "trials", "seeds")),
@@ -73,7 +79,9 @@ NOTES = (
 
 MEANING = (
     "seconds: of training and evaluating; setup_seconds: before that, for imports, data and network. parameters: with "
-    "frozen ones; total_percent and trainable_percent: of the parameters of the dense network that the file describes."
+    "frozen ones; total_percent and trainable_percent: of the parameters of the dense network that the file describes. "
+    "inference_flops: of one sample, as the trained network computes them (zeros of a mask too), flops_percent: of the "
+    "dense network's; step_milliseconds: an optimizer step without waiting for data; all three at a training's end."
 )
 
 METRICS = {metric.name: metric for metric in (*OF_TASKS, *NOTES)}

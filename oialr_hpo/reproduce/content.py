@@ -22,7 +22,7 @@ def content(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "table": name,
         "source": table.source,
         "notes": table.notes,
-        "columns": table.columns or _columns(comparisons),
+        "columns": (table.columns or _columns(comparisons)) | _costs(comparisons),
         "experiments": [_experiment(each, table.experiments.get(each.experiment_name, {})) for each in comparisons],
     }
 
@@ -32,10 +32,17 @@ def _columns(comparisons: Iterable[Comparison]) -> dict[str, str]:
     for comparison in comparisons:
         for measured in comparison.rows.values():
             for trial in _complete(measured.tested):
-                headed = {metric.name: metric.heading for metric in METRICS.values() if metric.heading}
+                headed = {each.name: each.heading for each in METRICS.values() if each.heading and not each.at_end}
                 own = {name: name for name in shown_metrics(trial.metrics, "trials") if name not in headed}
                 return own | {"minutes": "minutes"} | headed
     return {}
+
+
+def _costs(comparisons: Iterable[Comparison]) -> dict[str, str]:
+    """What only ended trainings know, by metric, where some trial says it."""
+    rows = [row for comparison in comparisons for row in comparison.rows.values()]
+    told = {name for row in rows for trial in _complete(row.tested) for name in trial.metrics}
+    return {each.name: each.heading for each in METRICS.values() if each.heading and each.at_end and each.name in told}
 
 
 def _complete(run: RunDirectory) -> list[Trial]:
@@ -71,7 +78,7 @@ def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> di
     if trials:
         devices = sorted({str(trial.metrics.get("device", "unknown")) for trial in trials})
         row["trained"] = [" and ".join(devices), min(measured.tested.environment["workers"], len(ended))]
-        names = shown_metrics(trials[0].metrics, "trials")
+        names = shown_metrics(trials[0].metrics, "trials") + shown_metrics(trials[0].metrics, "compared")
         row["metrics"] = {name: _statistics([trial.metrics.get(name, math.nan) for trial in trials]) for name in names}
         row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
     for metric, cell in row["metrics"].items():

@@ -40,9 +40,9 @@ def report(trials: Sequence[Trial], split: Split) -> str:
     rows: list[list[Any]] = []
     for name in shown_metrics(scored[0].metrics, "seeds"):
         values = [trial.metrics.get(name, math.nan) for trial in scored]
-        bests = [trial.best_epoch.get(name, math.nan) for trial in scored if split == "validation"]
+        bests = [trial.best_epoch[name] for trial in scored if split == "validation" and name in trial.best_epoch]
         spread = stdev(values) if len(values) > 1 else None
-        rows.append([name, fmean(values), spread, fmean(bests) if bests else None])
+        rows.append([name, fmean(values), spread, fmean(bests) if len(bests) == len(scored) else None])
     return table(header, rows)
 
 

@@ -18,9 +18,10 @@ from oialr_hpo.tasks import Split, Task
 from oialr_hpo.training import devices
 from oialr_hpo.training.checkpoint import Checkpoint
 from oialr_hpo.training.data_parallel import Replicas
+from oialr_hpo.training.flops import inference_flops
 from oialr_hpo.training.optimizer import make_optimizer
 from oialr_hpo.training.selection import Selection
-from oialr_hpo.training.sizes import SIZES, count, sizes
+from oialr_hpo.training.sizes import SIZES, Dense, count, sizes
 from oialr_hpo.training.step import Stepper, make_average
 from oialr_hpo.training.weights import describe, save_weights
 
@@ -37,7 +38,7 @@ def train(
     checkpoint: Path | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 (immutable)
     weights: Path | None = None,
-    dense: int | None = None,
+    dense: Dense | None = None,
     setup_began: float | None = None,
     rehearsal: bool = False,
 ) -> Generator[dict[str, Any], Any, None]:
@@ -45,13 +46,15 @@ def train(
 
     A record holds epoch, step (optimizer steps so far), lr (the largest of all layers), train_loss, the task's
     validation metrics where it validates, parameters (frozen ones too), trainable_parameters, total_percent and
-    trainable_percent (the same, of `dense` parameters; by default those of the task's network before it is converted),
+    trainable_percent (the same, of the `dense` network's; by default the task's network before it is converted),
     what is left of each layer that the method has made smaller (ranks, widths or densities; the first record also what
     the dense network has, such as full_ranks), seconds (of training and evaluating so far, in all sessions),
     setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
     (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
     last epoch; those metrics replace the validation's in the last record, which keeps these, and the sizes of that
-    epoch's network, as validation. Where weights are tracked, a record holds track_share (of the epoch's time) and,
+    epoch's network, as validation. The last record of all says what the network costs: inference_flops and
+    flops_percent, see `oialr_hpo.training.flops`, and step_milliseconds (an optimizer step, the mean over all sessions,
+    without waiting for batches). Where weights are tracked, a record holds track_share (of the epoch's time) and,
     once there is something to compare with, stability and similarity per layer. Where weights are averaged
     (`training.ema_decay`), the average is what is measured and kept.
 
@@ -74,7 +77,8 @@ def train(
     setup_began = time.perf_counter() if setup_began is None else setup_began
     torch.manual_seed(seed)
     model = task.build_model().to(device)
-    dense = dense or count(model.parameters())
+    dense = dense or Dense()
+    dense_parameters = dense.parameters or count(model.parameters())
     first_replica = replicas.rank == 0
     trained = replicas.wrap(model, device)
     if not first_replica:
@@ -97,6 +101,7 @@ def train(
     first, earlier = 1, 0.0
     if progress := resumable.load():
         first, earlier, stepper.steps = progress["epoch"] + 1, progress["seconds"], progress["step"]
+        stepper.time.load_state_dict(progress.get("step_time", stepper.time.state_dict()))  # older ones have none
         if tracker:
             tracker.load_state_dict(progress["tracker"])
         with torch.random.fork_rng(enabled="kept" in progress):
@@ -117,7 +122,7 @@ def train(
             "step": stepper.steps,
             "lr": max(group["lr"] for group in optimizer.param_groups),
             "train_loss": train_loss,
-            **sizes(method.parameters(), dense),
+            **sizes(method.parameters(), dense_parameters),
             method.of_layers: table(method.of_layers, method.layers()),
             "device": devices.name(device),
             "data_wait": (stepper.waited - waited) / (time.perf_counter() - epoch_started),
@@ -139,6 +144,8 @@ def train(
                 tested = chosen.sizes | _evaluate(task, network, "test", device, settings.precision)
                 record = record | {"validation": validated | {name: record[name] for name in SIZES}} | tested
         record |= observed | {"seconds": time.perf_counter() - started, "setup_seconds": setup_seconds}
+        if last and first_replica:
+            record |= inference_flops(task, network, device, dense) | stepper.time.metrics()
         interrupted = yield record
         if last:
             if weights and first_replica:
@@ -146,8 +153,9 @@ def train(
             return
         if first_replica and (interrupted is not None or resumable.due()):
             progress = {"epoch": epoch, "step": stepper.steps, "seconds": time.perf_counter() - started}
+            timed = {"step_time": stepper.time.state_dict()}
             of_tracker = {"tracker": tracker.state_dict()} if tracker else {}
-            resumable.save(progress | chosen.state_dict() | of_tracker, needed=interrupted is not None)
+            resumable.save(progress | timed | chosen.state_dict() | of_tracker, needed=interrupted is not None)
         if interrupted is not None:
             return
 

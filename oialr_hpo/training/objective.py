@@ -13,6 +13,8 @@ from oialr_hpo.training.replica import Replica
 if TYPE_CHECKING:
     import torch
 
+    from oialr_hpo.training.sizes import Dense
+
 
 def evaluate(
     experiment: Experiment,
@@ -52,32 +54,33 @@ def evaluate(
     torch.set_num_threads(threads)
     device = devices.choose(worker)
     task = build_task(experiment, seed=seed, device=device, data_dir=data_dir, split=split)
-    dense = dense_parameters(experiment, data_dir)
+    dense = dense_network(experiment, data_dir, device)
     with joined(replica) as replicas:
         yield from train(experiment, task, seed, device, checkpoint, replicas, weights, dense, began)
 
 
-def dense_parameters(experiment: Experiment, data_dir: Path | None) -> int | None:
-    """Parameters of the network that percents refer to; None where it is the experiment's own.
+def dense_network(experiment: Experiment, data_dir: Path | None, device: "torch.device") -> "Dense":
+    """The network that percents refer to; without parameters, where it is the experiment's own.
 
     Raises:
         DataError: the data is missing.
     """
-    if all(experiment.value(key) == value for key, value in experiment.reference.items()):
-        return None
-    import torch
+    from oialr_hpo.training.flops import flops_of_a_sample
+    from oialr_hpo.training.sizes import Dense, count
 
-    from oialr_hpo.training.sizes import count
-
-    compared = experiment.with_settings(experiment.reference)
+    own = all(experiment.value(key) == value for key, value in experiment.reference.items())
+    compared = experiment if own else experiment.with_settings(experiment.reference)
     key = json.dumps([compared.task, compared.data, compared.model], sort_keys=True, default=str)
-    if key not in _COUNTED:
-        task = build_task(compared, seed=0, device=torch.device("cpu"), data_dir=data_dir)
-        _COUNTED[key] = count(task.build_model().parameters())
-    return _COUNTED[key]
+    dense = _DENSE.setdefault(key, Dense())
+    if not own and dense.parameters is None:
+        task = build_task(compared, seed=0, device=device, data_dir=data_dir)
+        network = task.build_model().to(device)
+        dense.parameters = count(network.parameters())
+        dense.flops = flops_of_a_sample(task, network, device) or 0.0
+    return dense
 
 
-_COUNTED: dict[str, int] = {}
+_DENSE: dict[str, "Dense"] = {}
 """By what makes a network: many trials of one process are compared with the same."""
 
 

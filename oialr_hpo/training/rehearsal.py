@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.metrics import METRICS
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.runs.record import RecordError, key
 from oialr_hpo.tasks import Split, Task, load_task
@@ -22,7 +23,8 @@ from oialr_hpo.training.objective import build_task
 PATIENCE = 10.0
 """Seconds: a rehearsal that has not ended by then ends, without having found anything."""
 DATA = "the data"
-PROGRESS = ("epoch", "step", "lr", "seconds", "setup_seconds", "data_wait")
+PROGRESS = ("epoch", "step", "lr", "seconds", "setup_seconds", "data_wait", "step_milliseconds")
+AT_END = [metric.name for metric in METRICS.values() if metric.at_end]
 UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 SECTIONS = ("data", "model", "training", "schedule", "score", "constraints")
 
@@ -87,13 +89,17 @@ def _rehearsed(
 
 def check_metrics(experiment: Experiment, record: Mapping[str, float]) -> None:
     """Raises:
-    Mistake: the score or a constraint is on a metric that the record lacks.
+    Mistake: the score or a constraint is on a metric that the record lacks, or that epochs before the last one lack.
     """
     known = [name for name in record if name not in PROGRESS]
     for section, names in (("score", experiment.score.metrics), ("constraints", experiment.constraints)):
         for name in names:
             if key(record, name) not in record:
                 raise Mistake(f"{section}: there is no metric {name!r};{hint(name, known)} known: {', '.join(known)}")
+            if key(record, name) in AT_END and section == "score":
+                raise Mistake(f"score: {name} is measured after the last epoch only; bound it in constraints instead")
+            if key(record, name) in AT_END and experiment.score.epoch == "best":
+                raise Mistake(f"constraints: {name} is measured after the last epoch only; set score.epoch to last")
 
 
 class OutOfTime(BaseException):

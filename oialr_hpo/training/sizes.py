@@ -1,11 +1,25 @@
 """How large a network is, in parameters and in percent of a dense network."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 SIZES = ("parameters", "trainable_parameters", "total_percent", "trainable_percent")
+
+
+@dataclass
+class Dense:
+    """The dense network that makes 100 %.
+
+    Attributes:
+        parameters: None: those of the task's network before it is converted.
+        flops: of a sample's way through it; None: not counted yet, zero: they cannot be.
+    """
+
+    parameters: int | None = None
+    flops: float | None = None
 
 
 def count(parameters: Iterable[nn.Parameter]) -> int:

@@ -13,6 +13,7 @@ from oialr_hpo.experiment import Training
 from oialr_hpo.methods import Method
 from oialr_hpo.training import devices
 from oialr_hpo.training.data_parallel import Replicas
+from oialr_hpo.training.step_time import StepTime
 
 
 class Stepper:
@@ -26,13 +27,14 @@ class Stepper:
         scaler: of the gradients in float16; it does nothing otherwise.
         steps: made so far.
         waited: seconds spent waiting for batches, so far.
+        time: of the steps, without that.
     """
 
     def __init__(self, model: nn.Module, method: Method, settings: Training, device: torch.device, replicas: Replicas):
         self.model, self.method, self.settings = model, method, settings
         self.device, self.replicas = device, replicas
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        self.steps, self.waited = 0, 0.0
+        self.steps, self.waited, self.time = 0, 0.0, StepTime(device)
 
     @property
     def stuck(self) -> bool:
@@ -53,6 +55,7 @@ class Stepper:
         """
         self.model.train()
         loss_sum, losses, joined = torch.zeros((), device=self.device), 0, self.settings.accumulation_steps
+        self.time.go()
         for begun in range(0, count, joined):
             set_rate(self.steps)
             loss, made = self.step(batches, min(joined, count - begun))
@@ -61,7 +64,10 @@ class Stepper:
                 losses += 1
             if made and average:
                 average.update_parameters(self.model)
-        return self.replicas.mean(loss_sum) / losses if losses else math.nan
+        mean = self.replicas.mean(loss_sum) / losses if losses else math.nan
+        self.time.stop()
+        self.time.settle(math.ceil(count / joined))
+        return mean
 
     def step(self, batches: Iterator[Any], count: int) -> tuple[Tensor, bool]:
         """Take `count` batches and make a step on the mean of their losses.
@@ -124,9 +130,11 @@ class _Step:
     def _batch(self, i: int) -> tuple[Any, float]:
         """This process's part of a batch, and its weight."""
         if i == len(self._taken):
+            self._all.time.stop()
             asked = time.perf_counter()
             self._taken.append(self._all.replicas.share(next(self._batches)))
             self._all.waited += time.perf_counter() - asked
+            self._all.time.go()
         return self._taken[i]
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
-from torch.utils.flop_counter import FlopCounterMode
 
 from oialr_hpo.oialr.layers import LowRank, become
 from oialr_hpo.oialr.merging import Thin, dense_layer, thin_layer
 from oialr_hpo.oialr.recurrent import Recurrent
+from oialr_hpo.training.flops import count_flops
 
 
 @torch.no_grad()
@@ -72,9 +72,7 @@ def parameters(model: nn.Module) -> int:
 @torch.no_grad()
 def flops(model: nn.Module, images: Tensor) -> int:
     """Of one forward pass, multiplications and additions."""
-    with FlopCounterMode(display=False) as counter:
-        model(images.to(next(model.parameters()).device))
-    return counter.get_total_flops()
+    return count_flops(lambda: model(images.to(next(model.parameters()).device)))
 
 
 def _dense(module: LowRank | Thin) -> nn.Module:

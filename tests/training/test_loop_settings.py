@@ -30,7 +30,7 @@ FLOAT16 = {"training.precision": "float16", "data.scale": 0.5}
 
 
 def numbers(records: Any) -> list[dict[str, Any]]:
-    timed = ("seconds", "setup_seconds", "data_wait")
+    timed = ("seconds", "setup_seconds", "data_wait", "step_milliseconds")
     return [{key: value for key, value in record.items() if key not in timed} for record in records]
 
 

@@ -4,8 +4,10 @@ Under `mpirun -n N` every rank is a worker and Propulate's islands propose; in o
 `--jobs` workers train.
 """
 
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
 from oialr_hpo.engines import launchers
@@ -57,9 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
             say("interrupted; the same command with --resume goes on", "stderr")
             raise SystemExit(INTERRUPTED)
+        if State.COMPLETE in states:
+            say(f"\nnext: {next_steps(finished.path)}")
         if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
             say(f"error: every trial failed; {finished.path / 'logs'} has what they printed", "stderr")
             raise SystemExit(1)
+
+
+def next_steps(path: Path) -> str:
+    """What a finished search is good for."""
+    run = shlex.quote(str(path))
+    return (
+        f"python -m oialr_hpo.report {run}    # the search as a page\n"
+        f"      python -m oialr_hpo.export {run}    # the best settings as a file that trains again"
+    )
 
 
 def ended_by_time(run: RunDirectory, states: Sequence[State]) -> str | None:

@@ -10,18 +10,34 @@ from pathlib import Path
 import pytest
 
 from oialr_hpo import search
+from oialr_hpo.engines import progress
+from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
+from oialr_hpo.status import status
 
 
 def test_a_search_prints_a_line_per_trial_with_the_best_and_the_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search.run("vit_digits", changes=["trials=6"], out=tmp_path, objective="tests.objectives:bowl")
-    lines = capsys.readouterr().out.splitlines()
+    begun, lines = (lines := capsys.readouterr().out.splitlines())[:5], lines[5:]
+    assert [line.split()[0] for line in begun] == ["search", "engine", "workers", "run", "watch"]
+    assert "6 trials" in begun[0] and "optuna" in begun[1] and begun[3].endswith(str(tmp_path))
+    assert begun[4].endswith(f"oialr_hpo.status {tmp_path} --watch")
     assert [line.split("]")[0] for line in lines] == [f"[{n}/6" for n in range(1, 7)]
     assert all(" | best 0." in line and "gone" in line for line in lines[1:])
     assert all("left" in line for line in lines[:-1]) and "left" not in lines[-1]
     assert not any("\r" in line or "\x1b" in line for line in lines)
+
+
+def test_a_search_says_what_is_running_where_no_trial_ends_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.0)
+    changes = ["trials=3", "time_limit=2s", "at_time_limit=interrupt"]
+    search.run("vit_digits", changes=changes, out=tmp_path, objective="tests.objectives:slow", jobs=2)
+    said = [line for line in capsys.readouterr().out.splitlines() if "running: " in line]
+    assert any("#0 at " in line and "#1 at " in line for line in said) and all(" gone" in line for line in said)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -37,6 +53,8 @@ def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool, monkeyp
     while not list(out.glob("trials/*")):
         assert searching.poll() is None
         time.sleep(0.05)
+    for trial in status(RunDirectory.open(out))["running_trials"]:
+        assert trial["worker"] in (0, 1) and 0 <= trial["epoch"] <= trial["epochs"] and "error" in trial
     command = [sys.executable, "-m", "oialr_hpo.status", str(out), "--watch"]
     if terminal:
         ours, theirs = pty.openpty()

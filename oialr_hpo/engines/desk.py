@@ -84,12 +84,14 @@ class Desk:
             return None
         if self._unfinished:
             trial = self._unfinished.pop(0)
+            self._progress.reached(trial.number, 0.0)
             spent = trial.seconds, trial.setup_seconds, trial.attempt + 1
             return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, *spent)
         if self._new <= 0:
             return None
         self._new -= 1
         number = next(self._numbers)
+        self._progress.reached(number, 0.0)
         role, settings = self._given.pop(0) if self._given else (Role.PROPOSAL, None)
         if role is Role.START and settings is not None:
             self._repeats.add(settings)
@@ -106,11 +108,16 @@ class Desk:
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a running trial has come."""
+        self._progress.reached(number, point.share)
         self._rungs.report(number, point)
 
     def stops(self, number: int) -> bool:
         """Whether a trial is to be stopped early, where it was reported last."""
         return self._rungs.stops(number)
+
+    def tick(self) -> None:
+        """Called often, for what is due by the clock."""
+        self._progress.tick()
 
     def ended(self, trial: Trial) -> None:
         """Learn how a trial ended; a search in which everything fails alike, or whose machine fails one trial after

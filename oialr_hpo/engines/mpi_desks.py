@@ -47,6 +47,7 @@ class LocalDesk:
 
     def serve(self) -> None:
         """Handle what has arrived from other ranks."""
+        self._desk.tick()
         if self._stop.received and not self._told:
             self._told = True
             self._desk.stop()

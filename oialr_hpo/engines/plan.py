@@ -13,11 +13,13 @@ from oialr_hpo.engines import preflight
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.environment import environment
 from oialr_hpo.engines.process import TrainingProcess
+from oialr_hpo.engines.progress import begun
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.trial import State
 from oialr_hpo.runs.warm_start import with_starts
 
@@ -27,6 +29,7 @@ class Plan:
     """A search before it begins; an engine takes its steps in this order: `check`, `stage`, `prepare`.
 
     Attributes:
+        engine: what it is called.
         suggested: the sampler, where the experiment names none and has one goal.
         ranks: of MPI; 1 without it.
         stop: a signal ends the search.
@@ -39,6 +42,7 @@ class Plan:
     experiment: str | Experiment
     changes: Iterable[str]
     path: Path
+    engine: str
     suggested: str
     ranks: int
     jobs: int
@@ -95,6 +99,7 @@ class Plan:
         where = environment(self.ranks, self.jobs, self.ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(self.path, checked, where, self.resume)
         self.held.callback(directory.release)
+        say(begun(checked, self.path, self.engine, where["workers"], threads))
         if self.resume and self._left(checked, directory) <= 0:
             print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
         data_dir, retry = absolute(staged), self.retry

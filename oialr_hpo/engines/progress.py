@@ -1,14 +1,50 @@
-"""What a running search prints: one line per finished trial, the same in a terminal and in a log file."""
+"""What a running search prints: how it begins, a line per finished trial, and one a minute in between; the same in a
+terminal and in a log file."""
 
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from oialr_hpo.engines.deadline import Deadline
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.printing import clock, describe, say, scores
 from oialr_hpo.runs.ranking import Standing, front
 from oialr_hpo.runs.time_left import durations, time_left
 from oialr_hpo.runs.trial import Trial
+
+SILENCE_SECONDS = 60.0
+"""So long nothing is printed at most."""
+NAMED = 4
+"""Of the running trials that a line names."""
+
+
+def begun(experiment: Experiment, path: Path, engine: str, workers: int, threads: int) -> str:
+    """What a search is about to do, and how to watch it.
+
+    Args:
+        path: of its run directory.
+        engine: by its name.
+        threads: CPU threads of a worker.
+    """
+    watch = shlex.join(["python", "-m", "oialr_hpo.status", str(path), "--watch"])
+    limit = f", at most {experiment.time_limit}" if experiment.time_limit else ""
+    stops = ", bad ones stopped early" if experiment.early_stopping.enabled else ""
+    budget = f"{_count(experiment.trials, 'trial')}{limit}{stops}"
+    return "\n".join(
+        [
+            f"search   {_count(len(experiment.search), 'setting')}, {budget}",
+            f"engine   {engine}, sampler {experiment.sampler.name}",
+            f"workers  {workers}, {_count(threads, 'CPU thread')} each",
+            f"run      {path}",
+            f"watch    {watch}",
+        ]
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Progress:
@@ -21,11 +57,30 @@ class Progress:
             self._tried.setdefault(as_text(trial.settings), []).append(trial)
         self._front = front(earlier)
         self._ended = [trial for trial in earlier if trial.finished]
-        self._began = time.monotonic()
+        self._running: dict[int, float] = {}  # shares of their epochs
+        self._began = self._spoke = time.monotonic()
+
+    def reached(self, number: int, share: float) -> None:
+        """A trial begins, or has come so far."""
+        self._running[number] = share
+
+    def tick(self) -> None:
+        """Say what is running, where nothing has been said for long."""
+        if time.monotonic() - self._spoke < SILENCE_SECONDS:
+            return
+        named = [f"#{number} at {share:.0%}" for number, share in sorted(self._running.items())]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        running = f"running: {', '.join(named[:NAMED])}{more}" if named else "no trial is running"
+        self._say(running)
 
     def ended(self, trial: Trial) -> None:
         self._rank(trial)
+        self._running.pop(trial.number, None)
         self._ended += [trial] if trial.finished else []
+        self._say(describe(trial))
+
+    def _say(self, news: str) -> None:
+        self._spoke = time.monotonic()
         done = len(self._ended)
         best_so_far = _best(self._front)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
@@ -33,7 +88,7 @@ class Progress:
         until = None if self._deadline is None else time.time() + self._deadline.left
         if left := time_left(durations(self._ended), self._total, self._workers, until):
             times += f", about {clock(left)} left"
-        say(f"{counter} {describe(trial)} | {best_so_far} | {times}")
+        say(f"{counter} {news} | {best_so_far} | {times}")
 
     def _rank(self, trial: Trial) -> None:
         """Only what repeats earlier settings can make them worse, and bring others back to the front."""

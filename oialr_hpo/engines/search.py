@@ -75,6 +75,7 @@ def run(
             experiment=experiment,
             changes=changes,
             path=path,
+            engine=chosen.__module__.rpartition(".")[2],
             suggested=chosen.sampler,
             ranks=started,
             jobs=jobs,

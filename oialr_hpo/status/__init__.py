@@ -8,10 +8,10 @@ from oialr_hpo.commands import Parser, command, path
 from oialr_hpo.experiment.metrics import MEANING
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import finite
-from oialr_hpo.runs.summary import summary
+from oialr_hpo.runs.summary import current, summary
 from oialr_hpo.status.rows import write_csv
 from oialr_hpo.status.state import status
-from oialr_hpo.status.watching import watch
+from oialr_hpo.status.watching import running, watch
 
 __all__ = ["main", "status", "summary", "watch", "write_csv"]
 
@@ -31,5 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         watch(run, sys.stdout)
     elif options.csv:
         write_csv(run, sys.stdout)
+    elif options.json:
+        print(json.dumps(finite(status(run)), indent=2))
     else:
-        print(json.dumps(finite(status(run)), indent=2) if options.json else summary(run))
+        print(summary(run))
+        if shown := running(run, current(run, run.alive)):
+            print(f"\n{shown}")

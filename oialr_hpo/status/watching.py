@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import clock, describe, table
 from oialr_hpo.runs.summary import current, summary
-from oialr_hpo.runs.trial import State, Trial
+from oialr_hpo.runs.trial import Trial
+from oialr_hpo.status.state import running_trials
 
 
 def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
@@ -36,15 +37,11 @@ def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
 
 
 def running(run: RunDirectory, trials: Sequence[Trial]) -> str:
-    """The trials that are being trained, with the scores of their last epochs."""
-    experiment = run.experiment
-    metrics = dict.fromkeys((*experiment.score.metrics, "trainable_percent"))
-    rows: list[list[Any]] = []
-    for trial in trials:
-        if trial.state is State.RUNNING:
-            last = trial.epochs[-1] if trial.epochs else {}
-            shown = [last.get(name) for name in metrics]
-            epoch = f"{last.get('epoch', 0)}/{experiment.epochs(trial.settings)}"
-            since = clock(max(0.0, time.time() - trial.started))
-            rows.append([trial.number, trial.role.value, trial.worker, epoch, *shown, since])
-    return table(["running", "", "rank", "epoch", *metrics, "for"], rows) if rows else ""
+    """The trials that are being trained, as a table."""
+    rows = running_trials(run, trials)
+    for row in rows:
+        row["epoch"] = f"{row['epoch']}/{row.pop('epochs')}"
+        left = row.pop("seconds_left")
+        row |= {"seconds": clock(row["seconds"]), "left": None if left is None else f"about {clock(left)}"}
+    renamed = {"number": "running", "role": "", "worker": "rank", "seconds": "for"}
+    return table([renamed.get(name, name) for name in rows[0]], [[*row.values()] for row in rows]) if rows else ""

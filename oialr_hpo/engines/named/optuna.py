@@ -55,6 +55,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
         while _assign(workers, desk, proposer):
             busy = {worker.connection: worker for worker in workers if worker.trial}
             wait(list(busy), POLL_SECONDS)
+            desk.tick()
             if stop.received:
                 desk.stop()
             for worker in busy.values():

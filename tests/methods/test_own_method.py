@@ -8,7 +8,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from oialr_hpo import search
+from oialr_hpo import methods, search
 from oialr_hpo.engines.early_stopping import curve
 from oialr_hpo.experiment import Experiment, ExperimentError, load
 from oialr_hpo.runs.directory import RunDirectory
@@ -169,10 +169,11 @@ def test_a_loss_of_its_own() -> None:
     assert plain["train_loss"] == dense["train_loss"] < heavy["train_loss"]
 
 
+BUILT_IN = sorted(file.stem for file in Path(methods.__file__).parent.glob("[a-z]*.py"))
 WRONG = {
     f"{OWN}:Missing": "module tests.methods.own has no Missing",
     "tests.methods.gone:TopK": "No module named 'tests.methods.gone'; is its directory on PYTHONPATH?",
-    "topk": "no method 'topk'; choose dense, dlrt, oialr, rigl, or package.module:Class",
+    "topk": f"no method 'topk'; choose {', '.join(BUILT_IN)}, or package.module:Class",
     "oailr": "no method 'oailr'; did you mean 'oialr'?",
     f"{OWN}:function": "it is no class but function",
     f"{OWN}:NoMethod": "it does not extend oialr_hpo.methods.Method",

@@ -95,7 +95,7 @@ def test_an_export_says_how_many_there_are_and_removes_its_own_earlier_files(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("tabel3", "did you mean 'table3'? known: table3, table4, "), ("vit_digit", "did you mean 'vit_digits'?")],
+    [("tabel3", "did you mean 'table3'? known: table2, table3, table4, "), ("vit_digit", "did you mean 'vit_digits'?")],
 )
 def test_a_mistyped_table_or_experiment(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in line_of("reproduce", [name], capsys)

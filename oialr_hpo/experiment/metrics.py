@@ -84,7 +84,10 @@ MEANING = (
     "dense network's; step_milliseconds: an optimizer step without waiting for data; all three at a training's end."
 )
 
-METRICS = {metric.name: metric for metric in (*OF_TASKS, *NOTES)}
+OF_COMPARISONS = (Metric("top1_difference", decimals=2),)
+"""Of a row of a comparison: top-1 accuracy minus that of the dense network, in points."""
+
+METRICS = {metric.name: metric for metric in (*OF_TASKS, *NOTES, *OF_COMPARISONS)}
 """By name."""
 
 

@@ -1,13 +1,62 @@
 """What a comparison is: the rows of an experiment, as far as they were measured."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from oialr_hpo import methods
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.reproduce.variants import for_dense, for_method
 from oialr_hpo.runs.directory import RunDirectory
 
+DENSE, STATES = "dense", ("untuned", "tuned")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, untuned or tuned.
+
+    Attributes:
+        method: the built-in method's name; None: the experiment's own.
+    """
+
+    method: str | None
+    tuned: bool
+
+    @classmethod
+    def of(cls, name: str) -> "Row":
+        """The row of this name."""
+        method, _, state = name.rpartition(", ")
+        return cls(DENSE, False) if name == DENSE else cls(method or None, state == "tuned")
+
+    @property
+    def name(self) -> str:
+        """`untuned`, `tuned`, `dense`, `dense, tuned`, `rigl, untuned`, `rigl, tuned`."""
+        if self == Row(DENSE, False):
+            return DENSE
+        return ", ".join(filter(None, [self.method, STATES[self.tuned]]))
+
+    @property
+    def folder(self) -> str:
+        """How the names of its run directories begin."""
+        return self.name.replace(", ", "-")
+
+    def where(self, own: str) -> "Row":
+        """The same row in a comparison whose experiment has the method `own`."""
+        return Row(None, self.tuned) if self.method == own != DENSE else self
+
+    def label(self, own: str) -> str:
+        """What tables and pictures call it there."""
+        method = self.method or own
+        if self.method == DENSE:
+            return self.name
+        known = method in methods.METHODS.names()
+        return f"{methods.load_method(method).__name__ if known else method.upper()}, {STATES[self.tuned]}"
+
+
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")
-"""The rows, in their order."""
+"""The names of the rows that every table has, in their order."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +76,32 @@ class Comparison:
     Attributes:
         experiment: as run here.
         original: as its file says, at full scale.
-        rows: by method.
+        rows: by name.
+        others: the experiment with other methods, by their names.
     """
 
     experiment_name: str
     experiment: Experiment
     original: Experiment
     rows: dict[str, Measured] = field(default_factory=dict)
+    others: Mapping[str, Experiment] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return Path(self.experiment_name).stem
+
+    @property
+    def method(self) -> str:
+        """What the experiment's own method is called."""
+        return methods.name_of(self.experiment.method)
+
+    def of(self, row: Row) -> Experiment:
+        """What is searched for a row, or trained as it is."""
+        if row.method == DENSE:
+            return for_dense(self.experiment)
+        return for_method(self.others[row.method] if row.method else self.experiment)
+
+    def named(self, published: Mapping[str, Any]) -> dict[Row, Any]:
+        """Published rows as those of this comparison; `untuned` and `tuned` are OIALR there."""
+        of = {Row.of(name): values for name, values in published.items()}
+        return {Row(row.method or methods.DEFAULT, row.tuned).where(self.method): of[row] for row in of}

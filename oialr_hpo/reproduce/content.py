@@ -7,24 +7,31 @@ from typing import Any
 
 from oialr_hpo.experiment import flatten
 from oialr_hpo.experiment.metrics import METRICS, shown_metrics
-from oialr_hpo.methods import DEFAULT, name_of
-from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured
+from oialr_hpo.methods import DEFAULT
+from oialr_hpo.methods import METHODS as BUILT_IN
+from oialr_hpo.reproduce.comparison import DENSE, METHODS, Comparison, Measured, Row
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State, Trial
 
+DIFFERENCE = "top1_difference"
+"""Not measured, but the difference of two rows: declared among the metrics."""
+
 
 def content(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The table of this name, with what was measured beside what was published."""
     table = published(name)
+    columns = (table.columns or _columns(comparisons)) | _costs(comparisons)
+    papers = [table.experiments.get(each.experiment_name, {}) for each in comparisons]
+    seeds = {"paper_seeds": table.seeds} if table.seeds else {}
     return {
         "table": name,
         "source": table.source,
         "notes": table.notes,
-        "columns": (table.columns or _columns(comparisons)) | _costs(comparisons),
-        "experiments": [_experiment(each, table.experiments.get(each.experiment_name, {})) for each in comparisons],
-    }
+        "columns": columns,
+        "experiments": [_experiment(*each, columns) for each in zip(comparisons, papers, strict=True)],
+    } | seeds
 
 
 def _columns(comparisons: Iterable[Comparison]) -> dict[str, str]:
@@ -49,23 +56,50 @@ def _complete(run: RunDirectory) -> list[Trial]:
     return [trial for trial in run.trials() if trial.state is State.COMPLETE]
 
 
-def _experiment(comparison: Comparison, paper: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    rows = [_row(method, comparison.rows.get(method), paper.get(method, {})) for method in METHODS]
+def _experiment(
+    comparison: Comparison, paper: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> dict[str, Any]:
+    known = comparison.named(paper)
+    rows = [_row(row, comparison.rows.get(row.name), known.get(row, {})) for row in _shown(comparison, known)]
     dense = rows[0]["metrics"]
     for row in rows:
+        if DIFFERENCE in columns and (difference := _difference(row, rows[0])):
+            row["metrics"][DIFFERENCE] = difference
         for metric, cell in row["metrics"].items():
-            base = dense.get(metric)
-            cell["differs_from_dense"] = row["method"] != "dense" and base is not None and _differ(cell, base)
+            base, printed = dense.get(metric), row["paper"].get(metric)
+            cell["differs_from_paper"] = printed is not None and _differ(cell, printed)
+            cell["differs_from_dense"] = row["method"] != DENSE and base is not None and _differ(cell, base)
     before, here = flatten(comparison.original.dump()), flatten(comparison.experiment.dump())
     changed = {key: {"here": here.get(key), "full": before.get(key)} for key in here if here[key] != before.get(key)}
-    method = name_of(comparison.experiment.method)
-    other = {"method": method} if method not in (DEFAULT, "dense") else {}
+    method = comparison.method
+    other = {"method": method} if method not in (DEFAULT, DENSE) else {}
     return {"name": comparison.name, "changed": changed, "rows": rows} | other
 
 
-def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(comparison: Comparison, known: Iterable[Row]) -> list[Row]:
+    """The rows that every table has, both of each other method that is compared or published and there, and what is
+    only published."""
+    built_in, shown = BUILT_IN.names(), [Row.of(name) for name in METHODS]
+    for row in (*known, *(Row(method, tuned=False) for method in comparison.others)):
+        there = row.method is None or row.method in built_in
+        shown += [Row(row.method, tuned) for tuned in (False, True)] if there else [row]
+    return list(dict.fromkeys(shown))
+
+
+def _difference(row: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of the top-1 accuracy to the dense network's, in points, over the seeds that both have."""
+    here, there = (
+        dict(zip(each["seeds"], each["metrics"].get("top1", {}).get("values", ()), strict=False))
+        for each in (row, dense)
+    )
+    differences = [here[seed] - there[seed] for seed in here if seed in there]
+    return _statistics(differences) if differences else None
+
+
+def _row(of: Row, measured: Measured | None, paper: Mapping[str, Any]) -> dict[str, Any]:
     known = {metric: _pair(value) for metric, value in paper.items()}
-    row: dict[str, Any] = {"method": method, "state": "not computed", "seeds": [], "metrics": {}, "paper": known}
+    state = "not computed" if of.method is None or of.method in BUILT_IN.names() else "not built"
+    row: dict[str, Any] = {"method": of.name, "state": state, "seeds": [], "metrics": {}, "paper": known}
     row |= {"search": None, "selection": None, "trained": None}
     if measured is None:
         return row
@@ -81,8 +115,6 @@ def _row(method: str, measured: Measured | None, paper: Mapping[str, Any]) -> di
         names = shown_metrics(trials[0].metrics, "trials") + shown_metrics(trials[0].metrics, "compared")
         row["metrics"] = {name: _statistics([trial.metrics.get(name, math.nan) for trial in trials]) for name in names}
         row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
-    for metric, cell in row["metrics"].items():
-        cell["differs_from_paper"] = metric in known and _differ(cell, known[metric])
     if measured.searched:
         searched, usage = measured.searched.trials(), measured.searched.usage()
         (winner,) = best(searched)

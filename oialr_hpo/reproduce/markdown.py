@@ -5,6 +5,7 @@ from typing import Any
 
 from oialr_hpo.experiment.metrics import decimals
 from oialr_hpo.methods import DEFAULT
+from oialr_hpo.reproduce.comparison import Row
 from oialr_hpo.runs.printing import clock
 
 MARKS = (
@@ -18,7 +19,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines = [f"# {content['table']}", "", f"Published numbers: {content['source']}.", ""]
     for experiment in content["experiments"]:
         lines += [f"## {experiment['name']}", "", _scale(experiment), ""]
-        lines += [_table(experiment, content["columns"]), "", MARKS, ""]
+        lines += [_table(experiment, content["columns"], content.get("paper_seeds")), "", MARKS, ""]
         selection = [row for row in experiment["rows"] if row["selection"]]
         if selection:
             lines += ["### What selection promised", "", _selection(selection, experiment), ""]
@@ -36,20 +37,27 @@ def _scale(experiment: Mapping[str, Any]) -> str:
     return f"**Not at full scale: {listed}.** The numbers cannot be compared with the paper's. {on}".rstrip()
 
 
-def _table(experiment: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+def _table(experiment: Mapping[str, Any], columns: Mapping[str, str], paper_seeds: int | None) -> str:
     header = ["", *columns.values(), "seeds", "cost of the search"]
     rows = [header, ["---"] * len(header)]
     for row in experiment["rows"]:
-        rows.append([_label(row, experiment), *(_cell(row, metric) for metric in columns), _seeds(row), _cost(row)])
+        rows.append([label(row, experiment), *(_cell(row, metric) for metric in columns), _seeds(row), _cost(row)])
         if row["paper"]:
             printed = [number(metric, row["paper"].get(metric)) for metric in columns]
-            rows.append(["*paper*", *(f"*{text}*" if text else "" for text in printed), "*3*", ""])
+            rows.append(
+                [
+                    "*paper*",
+                    *(f"*{text}*" if text else "" for text in printed),
+                    f"*{paper_seeds}*" if paper_seeds else "",
+                    "",
+                ]
+            )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _label(row: Mapping[str, Any], experiment: Mapping[str, Any]) -> str:
-    method = experiment.get("method", DEFAULT).upper()
-    return row["method"] if row["method"].startswith("dense") else f"{method}, {row['method']}"
+def label(row: Mapping[str, Any], experiment: Mapping[str, Any]) -> str:
+    """What a row is called."""
+    return Row.of(row["method"]).label(experiment.get("method", DEFAULT))
 
 
 def _cell(row: Mapping[str, Any], metric: str) -> str:
@@ -70,14 +78,14 @@ def number(metric: str, cell: Mapping[str, Any] | None) -> str:
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
-    if row["state"] == "not computed":
+    if row["state"] in ("not computed", "not built"):
         return ""
     failed = row["failures"]
     return str(len(row["seeds"])) + (f", {len(failed)} failed: {failed[0]}" if failed else "")
 
 
 def _cost(row: Mapping[str, Any]) -> str:
-    if row["state"] == "not computed":
+    if row["state"] in ("not computed", "not built"):
         return ""
     search = row["search"]
     if search is None:
@@ -100,5 +108,5 @@ def _selection(rows: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any])
         selection = row["selection"]
         again = number("error", selection["again"]) or "not computed"
         won = f"{selection['won']:.4f} (seed {selection['seed']}, best of {row['search']['trials']})"
-        lines.append([_label(row, experiment), won, again, number("error", selection["test"]) or "failed"])
+        lines.append([label(row, experiment), won, again, number("error", selection["test"]) or "failed"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -15,13 +15,15 @@ class Published:
         source: where it stands.
         columns: metric -> heading; empty: what the trials measured.
         notes: what a reader should know.
-        experiments: name of the experiment -> method -> metric -> a number, or mean and standard deviation.
+        experiments: name of the experiment -> row -> metric -> a number, or mean and standard deviation.
+        seeds: over which the paper's means are; None: it does not say.
     """
 
     source: str
     columns: dict[str, str]
     notes: list[str]
     experiments: dict[str, dict[str, dict[str, Any]]]
+    seeds: int | None = None
 
 
 def tables() -> dict[str, Any]:

@@ -11,8 +11,8 @@ from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.methods import name_of
 from oialr_hpo.reproduce import objectives
-from oialr_hpo.reproduce.comparison import Comparison, Measured
-from oialr_hpo.reproduce.variants import for_dense, for_method, repeated
+from oialr_hpo.reproduce.comparison import Comparison, Measured, Row
+from oialr_hpo.reproduce.variants import repeated
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import export
 from oialr_hpo.runs.ranking import best
@@ -59,24 +59,19 @@ class Runner:
         Raises:
             Interrupted: before the end.
         """
-        experiment, searched = self.comparison.experiment, None
-        of_method, of_dense = for_method(experiment), for_dense(experiment)
-        if method == "tuned" and of_method.search:
-            searched, experiment = self._tune(f"search-{name_of(experiment.method)}", of_method)
-        elif method == "dense, tuned" and of_dense.search:
-            searched, experiment = self._tune("search-dense", of_dense)
-        elif method in ("dense", "dense, tuned"):
-            method, experiment = "dense", experiment.with_settings({"method": "dense"})
+        row = Row.of(method)
+        experiment, searched = self.comparison.of(row), None
+        if row.tuned and experiment.search:
+            searched, experiment = self._tune(f"search-{name_of(experiment.method)}", experiment)
         else:
-            method = "untuned"
-        folder = method.replace(", ", "-")
-        tested = self._run(f"{folder}-test", repeated(experiment, self.seeds), ON_TEST_SPLIT)
+            row = Row(row.method, tuned=False)
+        tested = self._run(f"{row.folder}-test", repeated(experiment, self.seeds), ON_TEST_SPLIT)
         again = None
         if searched:
             (winner,) = best(searched.trials())
             seeds = [seed for seed in self.seeds if seed != winner.seed]
             if seeds:
-                again = self._run(f"{folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
+                again = self._run(f"{row.folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
         return Measured(tested, searched, again)
 
     def _tune(self, name: str, experiment: Experiment) -> tuple[RunDirectory, Experiment]:

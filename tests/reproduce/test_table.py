@@ -8,7 +8,7 @@ import pytest
 
 from oialr_hpo import search
 from oialr_hpo.experiment import load
-from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured
+from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured, Row
 from oialr_hpo.reproduce.markdown import number
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.reproduce.variants import for_method, repeated
@@ -30,6 +30,33 @@ def test_the_published_rows_are_the_papers(name: str) -> None:
         assert all(set(row) == set(table.columns) for row in rows.values())
     tuned = published("table3").experiments["vit_cifar"]["tuned"]
     assert (tuned["top1"], tuned["total_percent"]) == ([86.33, 0.71], 55.06)
+
+
+PRINTED = {
+    "resnet50_imagenet": {
+        "OIALR": (-1.72, 82.55, 15.15), "DLRT": (-0.56, 54.10, 14.20), "PP": (-0.20, 44.20), "CP": (-1.40, 50.00),
+        "SFP": (-0.20, 41.80), "ThiNet": (-1.50, 36.90), "RigL": (-2.20, 20.00),
+    },
+    "vgg16_imagenet": {
+        "OIALR": (-1.53, 36.52, 4.77), "DLRT": (-2.19, 86.00, 78.40), "PP": (-0.19, 80.20), "CP": (-1.80, 80.00),
+        "ThiNet": (-0.47, 69.04), "RNP": (-2.43, 66.67),
+    },
+    "vgg16_cifar": {
+        "OIALR": (0.10, 27.05, 13.88), "DLRT": (-1.89, 56.00, 77.50), "GAL": (-1.87, 77.00), "LRNN": (-1.90, 60.00),
+    },
+}  # fmt: skip
+
+
+def test_table_2_is_the_papers() -> None:
+    table = published("table2")
+    assert {*table.columns} >= {"top1_difference", "total_percent", "trainable_percent"}
+    assert [*table.experiments] == [*PRINTED]
+    for experiment, rows in table.experiments.items():
+        load(experiment)
+        assert [Row.of(name).label("oialr").upper() for name in rows] == [
+            f"{method}, untuned".upper() for method in PRINTED[experiment]
+        ]
+        assert [tuple(row.values()) for row in rows.values()] == [*PRINTED[experiment].values()]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def draw(figure: go.Figure, title: str) -> Figure:
             (x0, x1), (y0, y1) = axis_x.domain or (0, 1), axis_y.domain or (0, 1)
             across, up = 1 - left - right, 1 - top - bottom
             axes = drawn.add_axes((left + x0 * across, bottom + y0 * up, (x1 - x0) * across, (y1 - y0) * up))
-            panels[names] = _prepared(axes)
+            panels[names] = prepared(axes)
         if trace.type == "bar":
             _bars(panels[names], trace, _categories(figure))
         else:
@@ -57,7 +57,8 @@ def _categories(figure: go.Figure) -> list[str]:
     return list(order if order is not None else dict.fromkeys(name for trace in figure.data for name in trace.y))
 
 
-def _prepared(axes: Axes) -> Axes:
+def prepared(axes: Axes) -> Axes:
+    """Axes in the look of all pictures."""
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, color="0.8")

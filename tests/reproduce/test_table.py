@@ -87,6 +87,7 @@ def test_the_three_files_say_the_same(comparison: Comparison, tmp_path: Path) ->
             assert lines[row["method"], metric]["mean"] == str(cell.get("mean", ""))
     dense = content["experiments"][0]["rows"][0]["metrics"]["error"]
     assert f"{dense['mean']:.4f} ± {dense['std']:.4f}" in text
+    assert "![Pareto front](pareto.png)" in text and (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_was_not_computed_or_failed_is_shown_as_such(comparison: Comparison, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ averages of the weights begin anew with them, as in the authors' code.
 
 What the paper leaves open, or needs measured time for, is decided here:
 
-- A curve of stable ranks stays where it rises or falls by ε an epoch at most, on the average over a window of a
-  twentieth of the run (the authors' 15 of 300 epochs), at least two epochs. That is asked of all layers at once.
+- The curve of a layer's stable ranks, not scaled, stays where it rises or falls by ε an epoch at most, on the average
+  over a window of a twentieth of the run (the authors' 15 of 300 epochs), at least two epochs. That is asked of all
+  layers at once.
 - Where they have not stayed by half of the run, it switches then, so that half of the steps train what it leads to.
 - Which layers become low-rank must not depend on how fast a machine is: all that OIALR would convert but the first and
   the last, where r (m + n) < m n. The others stay as they are. (The paper times stacks of layers, and leaves the first
@@ -147,7 +148,8 @@ class Cuttlefish(Method):
         import torch
 
         kinds = tuple(getattr(torch.optim, name) for name in COUPLED)
-        return isinstance(self.loop.optimizer, kinds) and not group.get("decoupled_weight_decay")
+        optimizer = getattr(self.loop.optimizer, "_base_optimizer", self.loop.optimizer)  # inside timm's Lookahead
+        return isinstance(optimizer, kinds) and not group.get("decoupled_weight_decay")
 
     def layers(self) -> dict[str, int | float]:
         return {**self._factors.ranks}

@@ -84,6 +84,7 @@ class Factors:
             for group in self.optimizers.groups():
                 if any(parameter is up for parameter in group["params"]):
                     group["params"].append(down)
+            self.optimizers.start_momentum((up, down))
         rebuild(self._loop.model)
         for average in self._averages:
             _put(average, chosen, factors)

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from oialr_hpo.oialr.optimizer_state import SECOND_MOMENTS, Unknown, carry_over
 
@@ -148,6 +149,17 @@ class Optimizers:
                     each["params"][position] = new
                     group = each
         return group
+
+    def start_momentum(self, new: Iterable[Parameter]) -> None:
+        """Gives parameters without state zero momentum where torch's fused SGD has some of others in their group: it
+        takes all of a group for new, or none."""
+        known = {id(parameter) for parameter in new}
+        for holder in self._holders:
+            for group in holder.param_groups if isinstance(holder, SGD) else ():
+                started = any(holder.state.get(p, {}).get("momentum_buffer") is not None for p in group["params"])
+                for parameter in group["params"] if started and group.get("fused") else ():
+                    if id(parameter) in known:
+                        holder.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
     def knows_second_moments(self, weight: Parameter) -> bool:
         """Whether an optimizer keeps some of this weight, such as Adam's, which have no exact change of basis."""

@@ -109,7 +109,8 @@ def _factors(network: nn.Module, name: str) -> tuple[Tensor, Tensor, Tensor] | t
     layer = network.get_submodule(name)
     if isinstance(layer, LowRank):
         return layer.u.detach(), layer.sigma.detach().to(layer.u.dtype), layer.vt.detach()
-    return (layer.get_parameter("weight").detach().flatten(1),)
+    weight: Any = layer.weight  # of two thin layers their product
+    return (weight.detach().flatten(1),)
 
 
 def _snapshot(name: str, *factors: Tensor) -> _Snapshot:

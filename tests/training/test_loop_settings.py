@@ -215,12 +215,14 @@ SMALL_VIT = {
     "training.epochs": 2,
     "training.ema_decay": 0.5,
 }
+LRNN = {"method": "lrnn", "lrnn.iterations": 3, "lrnn.penalty": 0.1, "lrnn.cost_weight": 1.0}
 JOINT = (
     tiny(**ALL | NO_NOISE),
     tiny(**ALL | FLOAT16 | NO_NOISE),
     tiny(**NO_NOISE | {"method": "rigl", "rigl.frequency": 4}),
     tiny(**ALL | NO_NOISE | {"method": "dlrt", "dlrt.tolerance": 0.3}),
     tiny(**NO_NOISE | {"method": "dlrt", "dlrt.adaptive": False, "training.optimizer": "sgd"}),
+    tiny(**ALL | NO_NOISE | LRNN),
     load("vit_digits").with_settings(SMALL_VIT | {"method": "cuttlefish"}),
 )
 
@@ -244,7 +246,9 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     mp.spawn(joint, (2, port, str(tmp_path)), nprocs=2)
     for number, experiment in enumerate(JOINT):
         (first, weights), (second, others) = (torch.load(tmp_path / f"{number}-{rank}.pt") for rank in (0, 1))
+        costs = {name: first[-1].pop(name) for name in ("inference_flops", "flops_percent")}  # only the first measures
         assert first == second and all(torch.equal(*pair) for pair in zip(weights, others, strict=True))
+        assert all(cost > 0 for cost in costs.values())
         for alone, together in zip(numbers(evaluate(experiment, seed=0)), first, strict=True):
             assert alone["step"] == together["step"]
             assert alone.get("ranks", {}).keys() == together.get("ranks", {}).keys()

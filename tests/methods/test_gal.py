@@ -3,6 +3,7 @@
 import copy
 import math
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,12 +246,19 @@ def test_weights_are_kept_and_loaded(split: Split, tmp_path: Path) -> None:
         assert task.evaluate(network, split)["loss"] == pytest.approx(record["loss"], rel=1e-4)
 
 
-def joint(rank: int, size: int, port: int, directory: str) -> None:
+def other(_: int, port: int, directory: str) -> None:
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port, size, is_master=rank == 0)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    torch.save(trained(rank, size), f"{directory}/{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(joint(1, port), f"{directory}/other.pt")
+
+
+def joint(rank: int, port: int) -> dict[str, Tensor]:
+    patience = timedelta(minutes=2)
+    store = dist.TCPStore("127.0.0.1", port, 2, is_master=rank == 0, timeout=patience)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
+    try:
+        return trained(rank, 2)
+    finally:
+        dist.destroy_process_group()
 
 
 def trained(rank: int, size: int) -> dict[str, Tensor]:
@@ -272,9 +280,11 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(joint, (2, port, str(tmp_path)), nprocs=2)
-    alone = trained(0, 1)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    process = mp.spawn(other, (port, str(tmp_path)), join=False)
+    first, alone = joint(0, port), trained(0, 1)
+    while not process.join():
+        pass
+    second = torch.load(tmp_path / "other.pt")
     for name, value in alone.items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4)

@@ -88,12 +88,12 @@ class Channels:
         Args:
             kept: channels of the layer as it is now, at least one, without repetition; they are put in ascending order.
         """
-        copies = [copy_in(average, self._network) for average in self._loop.averages]
+        _, *averages = self.networks()
         for name, channels in kept.items():
             if (chosen := sorted(channels)) == [*range(self.layers[name].conv.out_channels)]:
                 continue
             cut(self._network, self.layers[name].places, chosen, self._optimizers.narrow)
-            for average in copies:
+            for average in averages:
                 cut(average, self.layers[name].places, chosen)
         rebuild(self._loop.model)
 
@@ -101,6 +101,10 @@ class Channels:
         """The same of another network with these layers, such as a copy that was kept, which nothing else follows."""
         for name, channels in kept.items():
             cut(network, self.layers[name].places, sorted(channels))
+
+    def networks(self) -> list[nn.Module]:
+        """The network and the copies of it in its averages, of the same widths."""
+        return [self._network, *(copy_in(average, self._network) for average in self._loop.averages)]
 
     def tracked(self, names: Sequence[str]) -> list[str]:
         """Those of these layers whose shape stays."""

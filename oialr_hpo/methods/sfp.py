@@ -41,7 +41,10 @@ class SFP(Method):
         """SFP's own setting (arXiv:1808.06866, section 3.2)."""
 
         rate: float = Field(
-            default=0.3, gt=0, lt=1, description="P: share of each layer's filters that is zero after every epoch"
+            default=0.3,
+            gt=0,
+            lt=1,
+            description="P: of each layer's filters, zero after every epoch, removed at the end",
         )
 
     def __init__(self, settings: Settings, loop: Loop) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from oialr_hpo import experiment as experiments
 from oialr_hpo.engines import launchers, preflight, search
 from oialr_hpo.engines.ranks import on_first_rank
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.methods import name_of
@@ -86,11 +87,11 @@ class Runner:
             return RunDirectory.open(path)
         if launchers.first():
             print(f"\n{path}", flush=True)
-        resume = path.joinpath("experiment.yaml").exists()
+        resume, stop = path.joinpath("experiment.yaml").exists(), StopRequest()
         finished = search.run(
-            experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective
+            experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective, stop=stop
         )
-        if not on_first_rank(lambda: _complete(path, experiment)):
+        if not on_first_rank(lambda: stop.received is None and _complete(path, experiment)):
             raise Interrupted
         return finished
 

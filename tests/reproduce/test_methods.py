@@ -15,6 +15,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.vgg import VGG, make_layers
 
 from oialr_hpo import reproduce
+from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import load
 from oialr_hpo.methods import METHODS
 from oialr_hpo.mistake import Mistake
@@ -32,7 +33,8 @@ MADE_UP = "tests.objectives:by_method"
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings without a network or data."""
+    """Trainings without a network or data, and no pictures."""
+    monkeypatch.setattr("oialr_hpo.reproduce.picture.picture", lambda *_: None)
     monkeypatch.setattr(reproduce, "rehearse", lambda *_: None)
     monkeypatch.setattr("oialr_hpo.experiment.prepare_data", lambda *_: None)
     for name in ("ON_VALIDATION_SPLIT", "ON_TEST_SPLIT"):
@@ -73,6 +75,24 @@ def test_table_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: No
     assert "| RigL, tuned | 87.50 ± 0.71 † | -5.00 ± 0.00 † | 20.00 ± 0.00 |" in printed
     if "rnp" not in METHODS.names():
         assert "| RNP, untuned | not built |" in printed
+
+
+def test_a_signal_at_the_end_of_a_search_ends_the_comparison(
+    tmp_path: Path, made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: Any, stop: StopRequest, **named: Any) -> RunDirectory:
+        finished = whole(*arguments, stop=stop, **named)
+        stop.received = "SIGINT"
+        return finished
+
+    command = ["vgg_digits", "--seeds", "7", "--methods", "dense", "rigl", "--out", str(tmp_path)]
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="75"):
+        whole = runner.search.run
+        patched.setattr(runner.search, "run", run)
+        reproduce.main(command)
+    assert [path.name for path in (tmp_path / "vgg_digits").iterdir()] == ["dense-test"]
+    reproduce.main(["rigl,untuned" if word == "rigl" else word for word in command])
+    assert {path.name for path in (tmp_path / "vgg_digits").iterdir()} == {"dense-test", "rigl-untuned-test"}
 
 
 def test_every_search_has_the_same_budget_and_its_methods_lines() -> None:

@@ -142,6 +142,19 @@ def by_channel(layer: nn.Module, channels: int) -> Tensor:
     return weight.detach().reshape(len(weight), channels, -1)
 
 
+def finite(sums: Tensor, layer: str) -> Tensor:
+    """The sums themselves.
+
+    Raises:
+        FloatingPointError: what the layer gets or gives is not finite.
+    """
+    if not sums.isfinite().all():
+        raise FloatingPointError(
+            f"layer '{layer}': its inputs hold NaN or infinity (training diverged); lower the learning rate"
+        )
+    return sums.detach()
+
+
 def least_squares(xx: Tensor, xy: Tensor, start: Tensor) -> Tensor:
     """The w that minimises |X w - y|^2; where it is not unique, the one nearest to `start`.
 

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import MethodSettings
+from oialr_hpo.methods._narrowing import Narrowing
 from oialr_hpo.section import Duration, steps
 
 if TYPE_CHECKING:
@@ -38,16 +39,10 @@ if TYPE_CHECKING:
 SHALLOW = 7 / 13  # of the layers: conv1_1 to conv3_3 of VGG-16
 
 
-class CP(Method):
-    """Prunes the outputs of convolutions that only other layers read.
-
-    Attributes:
-        channels: of the network, which removes them.
-        steps: made so far.
-    """
+class CP(Narrowing):
+    """Prunes the outputs of convolutions that only other layers read."""
 
     name = "cp"
-    of_layers = "widths"
 
     class Settings(MethodSettings):
         """CP's own settings (arXiv:1707.06168, section 4)."""
@@ -68,18 +63,7 @@ class CP(Method):
         def change_over(self, total_steps: int) -> int:
             return max(1, steps(self.delay, total_steps))
 
-    def __init__(self, settings: Settings, loop: Loop) -> None:
-        from oialr_hpo.methods._channels import Channels
-
-        super().__init__(settings, loop)
-        self.channels = Channels(loop, self.name)
-        self.steps = 0
-
-    def make_step(self, step: Step) -> None:
-        step.backward()
-        if not step.update():
-            return
-        self.steps += 1
+    def narrow(self) -> None:
         if self.steps == self.settings.change_over(self.loop.total_steps):
             self._prune()
 
@@ -117,7 +101,7 @@ class CP(Method):
         """X^T X and X^T Y, with X (N x c K) what a reader has in the network, and Y (N x n) what it had at first."""
         import torch
 
-        from oialr_hpo.methods._reconstruction import drawn, inputs_at, look, outputs_at, positions
+        from oialr_hpo.methods._reconstruction import drawn, finite, inputs_at, look, outputs_at, positions
         from oialr_hpo.oialr.distributed import unwrapped
 
         generator = torch.Generator().manual_seed(0)
@@ -125,20 +109,21 @@ class CP(Method):
         n, size = len(weight), weight[0].numel()
         xx, xy = (weight.new_zeros(size, other, dtype=torch.float64) for other in (size, n))
         original = dense.get_submodule(name)
-        at = x = torch.empty(0)
+        waiting: list[tuple[Tensor, Tensor]] = []  # positions and X, for Y
 
         def take_inputs(inputs: Tensor, output: Tensor) -> None:
-            nonlocal at, x
             at = drawn(len(inputs), positions(reader, output), self.settings.samples, generator)
             x = inputs_at(reader, inputs, channels, at).flatten(2).flatten(0, 1).double()
             xx.add_(x.t() @ x)
+            waiting.append((at, x))
 
-        def take_outputs(inputs: Tensor, output: Tensor) -> None:
+        def take_outputs(_: Tensor, output: Tensor) -> None:
+            at, x = waiting.pop(0)
             xy.add_(x.t() @ outputs_at(original, output, at).flatten(0, 1).double())
 
         networks: list[Any] = [(unwrapped(self.loop.model), {reader: take_inputs}), (dense, {original: take_outputs})]
         look(self.loop, self.settings.images, networks)
-        return xx.detach(), xy.detach()
+        return finite(xx, name), finite(xy, name)
 
     def _planned(self) -> dict[str, int]:
         """The widths with which the network is faster by the factor `speed_up`."""
@@ -166,29 +151,6 @@ class CP(Method):
             else:
                 high = middle
         return widths(low if settings.speed_up > 1 else 1.0)
-
-    def layers(self) -> dict[str, int | float]:
-        full, widths = self.channels.full_widths(), self.channels.widths()
-        return {name: width for name, width in widths.items() if width < full[name]}
-
-    def full_layers(self) -> dict[str, int | float]:
-        return {**self.channels.full_widths()}
-
-    def tracked(self) -> list[str]:
-        return self.channels.tracked(super().tracked())
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.methods._channels import load_narrow
-
-        return load_narrow(network, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "channels": self.channels.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.channels.load_state_dict(state["channels"])
-        self.steps = state["steps"]
 
 
 def of_beta(xx: Tensor, xy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

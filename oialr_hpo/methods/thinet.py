@@ -19,28 +19,22 @@ blocks. Scaled weights start afresh in the optimizer, and averages of the weight
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings
+from oialr_hpo.methods._narrowing import Narrowing
 from oialr_hpo.section import Duration, steps
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
-class ThiNet(Method):
-    """Prunes the outputs of convolutions that only other layers read.
-
-    Attributes:
-        channels: of the network, which removes them.
-        steps: made so far.
-    """
+class ThiNet(Narrowing):
+    """Prunes the outputs of convolutions that only other layers read."""
 
     name = "thinet"
-    of_layers = "widths"
 
     class Settings(MethodSettings):
         """ThiNet's own settings (arXiv:1707.06342, sections 3 and 4)."""
@@ -60,21 +54,14 @@ class ThiNet(Method):
             return max(1, steps(self.delay, total_steps))
 
     def __init__(self, settings: Settings, loop: Loop) -> None:
-        from oialr_hpo.methods._channels import Channels
         from oialr_hpo.methods._reconstruction import front
 
         super().__init__(settings, loop)
-        self.channels = Channels(loop, self.name)
-        self.steps = 0
         begin, span = settings.change_over(loop.total_steps), steps(settings.span, loop.total_steps)
         names = front(list(self.channels.layers), settings.depth)
         self._turns = {name: begin + i * span // len(names) for i, name in enumerate(names)}
 
-    def make_step(self, step: Step) -> None:
-        step.backward()
-        if not step.update():
-            return
-        self.steps += 1
+    def narrow(self) -> None:
         for name, turn in self._turns.items():
             if turn == self.steps:
                 self._prune(name)
@@ -89,7 +76,7 @@ class ThiNet(Method):
         number = channels - max(1, round(self.settings.keep * channels))
         if not number:
             return
-        products = [self._products(reader, channels) for _, reader in layer.readers]
+        products = [self._products(*reader, channels) for reader in layer.readers]
         removed = torch.zeros(channels, dtype=torch.bool, device=products[0].device)
         removed[greedy(torch.stack(products).sum(0), number)] = True
         kept = (~self.channels.agreed(removed)).nonzero().flatten()
@@ -101,11 +88,11 @@ class ThiNet(Method):
         for (reader_name, _), weight in zip(layer.readers, weights, strict=True):
             set_weight(self.loop, reader_name, weight)
 
-    def _products(self, reader: Any, channels: int) -> Tensor:
+    def _products(self, name: str, reader: Any, channels: int) -> Tensor:
         """X^T X (channels x channels), with X the contributions of the channels (columns) in all examples (rows)."""
         import torch
 
-        from oialr_hpo.methods._reconstruction import by_channel, drawn, inputs_at, look, positions
+        from oialr_hpo.methods._reconstruction import by_channel, drawn, finite, inputs_at, look, positions
         from oialr_hpo.oialr.distributed import unwrapped
 
         generator = torch.Generator().manual_seed(0)
@@ -120,30 +107,7 @@ class ThiNet(Method):
             total.add_(contributions.t() @ contributions)
 
         look(self.loop, self.settings.images, [(unwrapped(self.loop.model), {reader: take})])
-        return total
-
-    def layers(self) -> dict[str, int | float]:
-        full, widths = self.channels.full_widths(), self.channels.widths()
-        return {name: width for name, width in widths.items() if width < full[name]}
-
-    def full_layers(self) -> dict[str, int | float]:
-        return {**self.channels.full_widths()}
-
-    def tracked(self) -> list[str]:
-        return self.channels.tracked(super().tracked())
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.methods._channels import load_narrow
-
-        return load_narrow(network, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "channels": self.channels.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.channels.load_state_dict(state["channels"])
-        self.steps = state["steps"]
+        return finite(total, name)
 
 
 def greedy(products: Tensor, number: int) -> list[int]:

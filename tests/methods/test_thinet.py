@@ -1,5 +1,6 @@
 """ThiNet against its greedy choice in lists, NumPy's least squares, and all subsets."""
 
+import math
 from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from oialr_hpo.experiment import load
+from oialr_hpo.methods import Method
+from oialr_hpo.methods.cp import CP
 from oialr_hpo.methods.thinet import ThiNet, greedy
 from oialr_hpo.training.objective import evaluate
 from tests.methods.reconstruction import SMALL, Idle, attach, check, network, small_task, worked_out
@@ -54,6 +57,15 @@ def test_a_network_is_pruned_as_in_the_paper() -> None:
     assert courses == [0, 1, 1, 2, 2, 3, 3, 3]
     assert method.layers() == {"0": 4, "2": 5, "6": 3}
     check(method, before, worked_out(before, {"0": 4, "2": 5, "6": 3}, prune))
+
+
+@pytest.mark.parametrize("kind", [CP, ThiNet])
+def test_a_training_that_diverged_is_said_to_have(kind: type[Method]) -> None:
+    model = network()
+    method = attach(kind, model, delay=1)
+    model[0].weight.data.fill_(math.inf)
+    with pytest.raises(FloatingPointError, match=r"^layer '2': its inputs hold NaN or infinity"):
+        method.make_step(Idle())
 
 
 def test_the_greedy_choice_is_that_of_the_paper() -> None:

@@ -173,4 +173,9 @@ def set_weight(loop: Loop, name: str, weight: Tensor) -> None:
     for each in (network, *(copy_in(average, network) for average in loop.averages)):
         parameter = each.get_submodule(name).get_parameter("weight")
         parameter.copy_(weight.reshape(parameter.shape))
-    loop.optimizer.state.pop(network.get_submodule(name).get_parameter("weight"), None)
+    state = loop.optimizer.state
+    parameter = network.get_submodule(name).get_parameter("weight")
+    if [*state.get(parameter, {})] == ["momentum_buffer"]:  # SGD's, whose fused kind wants those of all weights
+        state[parameter]["momentum_buffer"].zero_()
+    else:
+        state.pop(parameter, None)

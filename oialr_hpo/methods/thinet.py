@@ -10,7 +10,7 @@ a time (section 3.1):
 - The next layer's weights of a channel that is left are scaled, by the factors whose weighted sum of the contributions
   is nearest to the output in the sense of least squares (3.2.3, equation 7).
 - The network is fine-tuned until the next layer's turn (paper: for one or two epochs), and for the rest of the run
-  after the last one.
+  after the last one. A layer whose turn comes after the run's end stays whole.
 
 The paper draws 10 images from each of ImageNet's 1000 categories; here they are the first of an epoch. In VGG-16 it
 prunes 10 of 13 layers (conv1_1 to conv4_3), `depth`, and in residual networks those inside of the blocks, of all

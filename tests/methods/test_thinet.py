@@ -18,7 +18,7 @@ from oialr_hpo.methods.thinet import ThiNet, greedy
 from oialr_hpo.training.objective import evaluate
 from tests.methods.reconstruction import SMALL, Idle, attach, check, network, small_task, worked_out
 
-INTERRUPTED = SMALL | {"method": "thinet", "thinet.delay": 0.3, "thinet.span": 0.5}
+INTERRUPTED = SMALL | {"method": "thinet", "thinet.delay": 0.3, "thinet.span": 0.5, "training.optimizer": "sgd"}
 
 
 def objective(contributions: list[list[float]], removed: list[int]) -> float:

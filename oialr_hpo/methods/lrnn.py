@@ -17,8 +17,9 @@ the paper's two).
 C(r) is r (m + n), times the layer's number of positions where FLOPs count. The authors count millions, so that a λ fits
 one network (2.5e-5 to 0.03 on CIFAR-10); here C is a share of what all these layers cost when dense, and λ the loss
 that all of this is worth. The authors take 30 to 60 L steps of 15 to 30 epochs each, with μ_0 from 2e-5 to 1e-3 and a
-from 1.1 to 1.25; the defaults are for one training of usual length. A rank is at least 1, not 0 as in the paper: what
-comes behind an output that is always zero does not learn, and torch has no convolution without channels.
+from 1.1 to 1.25; the defaults are for a single training, where W cannot follow Θ within shorter L steps, and Λ would
+keep ranks high. A rank is at least 1, not 0 as in the paper: what comes behind an output that is always zero does not
+learn, and torch has no convolution without channels.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ class LRNN(Method):
         compression: Duration = Field(
             default=0.333333333, description="of all L steps together; the rest of the run is fine-tuning"
         )
-        iterations: int = Field(default=10, ge=1, description="L steps, equally long; a C step follows each")
+        iterations: int = Field(default=6, ge=1, description="L steps, equally long; a C step follows each")
         cost: Literal["parameters", "flops"] = Field(default="parameters", description="C: what ranks cost")
         cost_weight: float = Field(
             default=0.3, ge=0, description="λ: the loss that all these layers, when dense, are worth by their cost"
         )
         penalty: float = Field(default=0.01, gt=0, description="μ_0: of the weights' distance from low rank")
-        growth: float = Field(default=1.5, ge=1, description="a: factor of the penalty from one C step to the next")
+        growth: float = Field(default=2.0, ge=1, description="a: factor of the penalty from one C step to the next")
 
         def change_over(self, total_steps: int) -> int:
             return steps(self.delay, total_steps) + max(1, steps(self.compression, total_steps))

@@ -18,7 +18,7 @@ from tests.tiny_task import Network, tiny
 LR = 0.05
 SETTINGS = {"delay": 2, "compression": 7, "iterations": 3, "cost_weight": 3.0, "penalty": 1.0, "growth": 1.7}
 PHASES = {"method": "lrnn", "lrnn.delay": 8, "lrnn.compression": 8, "lrnn.iterations": 3}
-PHASES |= {"lrnn.cost_weight": 0.1, "lrnn.penalty": 0.03}
+PHASES |= {"lrnn.cost_weight": 0.1, "lrnn.penalty": 0.03, "lrnn.growth": 1.5}
 Batch = tuple[Tensor, Tensor]
 
 

@@ -215,7 +215,7 @@ SMALL_VIT = {
     "training.epochs": 2,
     "training.ema_decay": 0.5,
 }
-LRNN = {"method": "lrnn", "lrnn.iterations": 3, "lrnn.penalty": 0.1, "lrnn.cost_weight": 1.0}
+LRNN = {"method": "lrnn", "lrnn.iterations": 3, "lrnn.penalty": 0.2, "lrnn.cost_weight": 1.0}
 JOINT = (
     tiny(**ALL | NO_NOISE),
     tiny(**ALL | FLOAT16 | NO_NOISE),

@@ -27,6 +27,10 @@ CLOSE = 1e-2  # share of the outputs' range; a mistake in the channels is as lar
 Run = Callable[[nn.Module], list[Tensor]]
 
 
+class Unfollowed(Exception):
+    """A network without a dependency graph."""
+
+
 class Place(NamedTuple):
     """Where a layer's output channels are found: in dimension 0 of all tensors of a module, or 1 of its weight."""
 
@@ -47,6 +51,9 @@ def removable(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batc
     Args:
         loss: of a network and a batch, as `oialr_hpo.methods.Loop` has it.
         batch: whose tensors have the samples as their first dimension.
+
+    Raises:
+        Unfollowed: Torch-Pruning cannot follow this network.
     """
     few = tree_map(lambda leaf: leaf[:SAMPLES] if isinstance(leaf, Tensor) and leaf.dim() else leaf, batch)
 
@@ -63,7 +70,12 @@ def removable(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batc
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
         parameter.grad = None
-    found = _alone(probe, run)
+    traced = copy.deepcopy(probe)  # some networks keep tensors of a forward pass, which cannot be copied
+    run(traced)  # what is wrong with the network or the loss shows here
+    try:
+        found = _alone(traced, run)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise Unfollowed(f"Torch-Pruning cannot follow {type(network).__name__}") from error
     if not _proves(probe, run, found):
         found = {name: each for name, each in found.items() if _proves(probe, run, {name: each})}
     return found
@@ -95,39 +107,47 @@ def _alone(probe: nn.Module, run: Run) -> dict[str, Found]:
     for conv in order:
         if conv not in graph.module2node or conv.groups != 1 or conv.out_channels < 2:
             continue
-        if not _places(graph, conv, [0], names, shared):  # quick, and nearly always enough to see a tie
-            continue
-        if places := _places(graph, conv, range(conv.out_channels), names, shared):
+        if places := _places(graph, conv, names, shared):
             norm = followed.get(conv)
             found[names[conv]] = Found(None if norm is None else names[norm], places)
     return found
 
 
-def _places(
-    graph: Any, conv: nn.Conv2d, channels: Sequence[int], names: Mapping[nn.Module, str], shared: set[nn.Module]
-) -> list[Place]:
-    """Where these channels of a convolution are found; nowhere if more than they would have to go."""
-    from torch_pruning import ops, prune_conv_out_channels
+def _places(graph: Any, conv: nn.Conv2d, names: Mapping[nn.Module, str], shared: set[nn.Module]) -> list[Place]:
+    """Where the channels of a convolution are found; nowhere if another layer's would have to go with them."""
+    from torch_pruning.ops import OPTYPE
 
-    found = [Place(names[conv], 0)]
-    for dependency, indices in graph.get_pruning_group(conv, prune_conv_out_channels, channels).items[1:]:
-        module, kind = dependency.target.module, dependency.target.type
-        if isinstance(module, ALONG):
-            found.append(Place(names[module], 0))
-        elif isinstance(module, READERS) and not graph.is_out_channel_pruning_fn(dependency.handler):
-            width = module.weight.shape[1]
-            if module is conv or getattr(module, "groups", 1) != 1 or width % conv.out_channels:
+    kinds = (OPTYPE.ELEMENTWISE, OPTYPE.RESHAPE)
+    start = graph.module2node[conv]
+    found, readers, left = {start: Place(names[conv], 0)}, set(), [start]
+    passing = {start}
+    while left:
+        for node in left.pop().outputs:
+            module = node.module
+            if module is conv:
                 return []
-            if len(set(indices)) != len(channels) * (width // conv.out_channels):
+            if isinstance(module, READERS):
+                if getattr(module, "groups", 1) != 1 or module.weight.shape[1] % conv.out_channels:
+                    return []
+                readers.add(node)
+                found[node] = Place(names[module], 1)
+            elif node not in passing:
+                if isinstance(module, ALONG):
+                    found[node] = Place(names[module], 0)
+                elif node.type not in kinds:
+                    return []
+                passing.add(node)
+                left.append(node)
+    for node in (passing | readers) - {start}:
+        for given in node.inputs:
+            of_weights = given.type in kinds and not given.inputs
+            if given not in passing and not of_weights:
                 return []
-            found.append(Place(names[module], 1))
-        elif kind not in (ops.OPTYPE.ELEMENTWISE, ops.OPTYPE.RESHAPE):
-            return []
-    modules = {graph.model.get_submodule(place.module) for place in found}
+    places = [*found.values()]
+    modules = {graph.model.get_submodule(place.module) for place in places}
     plain = all(isinstance(module._parameters.get("weight"), Parameter) or _bare(module) for module in modules)
-    complete = all(_channels(graph.model, place) % conv.out_channels == 0 for place in found)
-    is_read = any(place.dim == 1 for place in found)
-    return found if plain and complete and is_read and not modules & shared else []
+    complete = all(_channels(graph.model, place) % conv.out_channels == 0 for place in places)
+    return places if readers and plain and complete and not modules & shared else []
 
 
 def _bare(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from oialr_hpo.methods import Loop
-from oialr_hpo.methods._channel_graph import Place, cut, removable, tell_sizes
+from oialr_hpo.methods._channel_graph import Place, Unfollowed, cut, removable, tell_sizes
 from oialr_hpo.oialr.averages import copy_in
 from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
 from oialr_hpo.oialr.optimizers import Optimizers
@@ -56,7 +56,10 @@ class Channels:
     def __init__(self, loop: Loop, method: str) -> None:
         self._loop, self._network = loop, unwrapped(loop.model)
         self._optimizers = Optimizers(loop.optimizer)
-        found = _found(self._network, loop) if _has_convolutions(self._network) else {}
+        try:
+            found = _found(self._network, loop) if _has_convolutions(self._network) else {}
+        except Unfollowed as error:
+            raise ValueError(f"{method}: {error}; take another network or method, such as rigl") from error
         if not found:
             raise ValueError(
                 f"{method}: {type(self._network).__name__} has no convolution whose channels can be removed alone; "

@@ -304,6 +304,9 @@ def test_what_cannot_be_narrowed_is_refused_in_a_line() -> None:
         message = f"^any: {type(network).__name__} has no convolution whose channels can be removed alone; take a .*$"
         with pytest.raises(ValueError, match=message):
             attached(network)
+    shuffling = build_network("torchvision/shufflenet_v2_x0_5", {"num_classes": 10})
+    with pytest.raises(ValueError, match="^any: Torch-Pruning cannot follow ShuffleNetV2; take another network or .*$"):
+        attached(shuffling)
     network = Residual()
     with pytest.raises(TypeError, match="LBFGS"):
         attached(network, torch.optim.LBFGS(network.parameters()))

@@ -19,4 +19,4 @@ def length(number: int) -> float:
 def sleep(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
     """The objective of the searches here: a trial that does nothing for as long as its number says."""
     time.sleep(length(seed - experiment.seed))
-    yield {"error": float(experiment.value("oialr.cutoff") or 0), "trainable_percent": 10.0}
+    yield {"error": float(str(experiment.value("oialr.cutoff"))), "trainable_percent": 10.0}

@@ -34,7 +34,7 @@ def begun(experiment: Experiment, path: Path, engine: str, workers: int, threads
     budget = f"{_count(experiment.trials, 'trial')}{limit}{stops}"
     return "\n".join(
         [
-            f"search   {_count(len(experiment.search), 'setting')}, {budget}",
+            f"search   {_count(len(experiment.space), 'setting')}, {budget}",
             f"engine   {engine}, sampler {experiment.sampler.name}",
             f"workers  {workers}, {_count(threads, 'CPU thread')} each",
             f"run      {path}",

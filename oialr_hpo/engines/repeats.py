@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.experiment.space import Choice, FloatRange, Parameter, Space, SpaceError, Value
+from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Parameter, Space, SpaceError, Value
 from oialr_hpo.runs.printing import say
 
 Array = NDArray[np.float64]
@@ -87,13 +87,16 @@ class Repeats:
         """The nearest point that is left of a small space, any of those that are equally near."""
         if self._left is None:
             axes = [_genes(parameter) for parameter in self._space.parameters.values()]
-            self._left = dict.fromkeys(point for point in product(*axes) if point not in self._given)
+            points: Iterable[tuple[float, ...]] = product(*axes)
+            if self._space.conditions:
+                points = (self._key(np.array(point)) for point in points)
+            self._left = dict.fromkeys(point for point in points if point not in self._given)
         if not self._left:
             return None
-        points = np.array(list(self._left))
-        apart = np.abs(points - np.array(self._key(genes)))
+        left = np.array(list(self._left))
+        apart = np.abs(left - np.array(self._key(genes)))
         apart = np.where(self._unordered, 0.5 * (apart > 0), apart).sum(axis=1)
-        nearest: Array = points[self._rng.choice(np.flatnonzero(apart <= apart.min() + 1e-9))]
+        nearest: Array = left[self._rng.choice(np.flatnonzero(apart <= apart.min() + 1e-9))]
         return nearest
 
     def _say(self) -> None:
@@ -107,11 +110,11 @@ def _levels(parameter: Parameter) -> float:
     """How many values there are."""
     if isinstance(parameter, FloatRange):
         return math.inf
-    return len(parameter.values) if isinstance(parameter, Choice) else parameter.high - parameter.low + 1
+    return parameter.high - parameter.low + 1 if isinstance(parameter, IntRange) else len(parameter.values)
 
 
 def _genes(parameter: Parameter) -> list[float]:
     """One gene for each value of a finite parameter."""
     assert not isinstance(parameter, FloatRange)
-    values = parameter.values if isinstance(parameter, Choice) else range(parameter.low, parameter.high + 1)
+    values = range(parameter.low, parameter.high + 1) if isinstance(parameter, IntRange) else parameter.values
     return [parameter.encode(value) for value in values]

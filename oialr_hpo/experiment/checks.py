@@ -8,32 +8,40 @@ from oialr_hpo import tasks
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
 from oialr_hpo.experiment.settings import SAMPLERS, seconds
-from oialr_hpo.experiment.space import SpaceError, Value, as_text, parse_parameter
+from oialr_hpo.experiment.space import SpaceError, Value, as_text, parse_line
 from oialr_hpo.mistake import hint
 
 
 def check_lines(experiment: Experiment, where: str) -> None:
-    """Every line of `search` is one, of a key that there is."""
+    """Every line of `search` is one, of a key that there is, and depends on none but such."""
     for key, spec in experiment.search.items():
         check_known(experiment, key, f"{where}: search")
         try:
-            parse_parameter(spec)
+            line = parse_line(spec)
         except SpaceError as error:
             raise ExperimentError(f"{where}: search.{key}: {error}") from None
+        for other in line.others:
+            check_known(experiment, other, f"{where}: search.{key}: {'when' if other in line.when else 'times'}")
+    try:
+        _ = experiment.space
+    except SpaceError as error:
+        raise ExperimentError(f"{where}: search.{error}") from None
 
 
 def check_search(experiment: Experiment, where: str) -> None:
     check_lines(experiment, where)
+    _check_conditions(experiment, where)
+    space = experiment.space
     meant: dict[tuple[str, str], Value] = {}
-    for key, value in experiment.space.corners():
+    for key, settings in space.corners():
         try:
-            as_set = as_text(experiment.with_settings({key: value}).value(key))
+            as_set = as_text([settings | {key: experiment.with_settings(settings).value(key)}])
         except ExperimentError as error:
             raise ExperimentError(f"{where}: search.{key}: {str(error).removeprefix('settings: ')}") from None
         if (key, as_set) in meant:
-            same = f"{meant[key, as_set]} and {value}"
+            same = f"{meant[key, as_set]} and {settings[key]}"
             raise ExperimentError(f"{where}: search.{key}: {same} are the same for this setting; keep one")
-        meant[key, as_set] = value
+        meant[key, as_set] = settings[key]
     for number, start in enumerate(experiment.start_from):
         for key in start:
             check_known(experiment, key, f"{where}: start_from[{number}]")
@@ -42,8 +50,13 @@ def check_search(experiment: Experiment, where: str) -> None:
                     f"{where}: start_from[{number}].{key}: not searched; add it to search or remove it"
                 )
     for number, start in enumerate(experiment.start_from):
+        filled = space.fill(start)
+        for key in start:
+            if key in space.parameters and key not in filled:
+                why = f"not searched beside its other settings, {space.condition(key)}"
+                raise ExperimentError(f"{where}: start_from[{number}].{key}: {why}; remove it there")
         try:
-            experiment.space.encode(experiment.start(start))
+            space.encode(filled)
         except SpaceError as error:
             raise ExperimentError(f"{where}: start_from[{number}]: {error}; {_without_start(experiment)}") from None
     for key in experiment.reference:
@@ -68,6 +81,19 @@ def check_search(experiment: Experiment, where: str) -> None:
         )
     if experiment.sampler.name:
         _check_sampler(experiment.sampler.name, goals, where)
+
+
+def _check_conditions(experiment: Experiment, where: str) -> None:
+    """What a setting that is not searched must be, for a line to be, is a value that it may have."""
+    for key, spec in experiment.search.items():
+        conditions = [(o, value) for o, values in parse_line(spec).when.items() for value in values]
+        for other, value in conditions:
+            if other not in experiment.search:
+                try:
+                    experiment.with_settings({other: value})
+                except ExperimentError as error:
+                    wrong = str(error).removeprefix("settings: ")
+                    raise ExperimentError(f"{where}: search.{key}: when.{wrong}") from None
 
 
 def _check_sampler(name: str, goals: int, where: str) -> None:

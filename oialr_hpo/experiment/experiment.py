@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from oialr_hpo import methods, tasks
 from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.score import Bound, Score
 from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, Sampler, Training
-from oialr_hpo.experiment.space import Space, Value, as_text, parse_parameter
+from oialr_hpo.experiment.space import Space, Value, as_text, parse_line
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
 from oialr_hpo.section import Section, first_mistake
@@ -93,14 +93,20 @@ class Experiment(Section):
 
     @property
     def space(self) -> Space:
-        return Space({key: parse_parameter(spec) for key, spec in self.search.items()})
+        """
+        Raises:
+            SpaceError: a line of `search` is none, or they do not fit together.
+        """
+        return Space({key: parse_line(spec) for key, spec in self.search.items()}, self.value)
 
     def value(self, key: str) -> Value:
         """The setting at a dotted key such as `oialr.cutoff`."""
-        found: Any = self.model_dump()
+        found: Any = self
         for part in key.split("."):
-            found = found[part]
-        return found
+            content = vars(found) if isinstance(found, BaseModel) else found
+            found = content[part] if part in content or content is found else (found.model_extra or {})[part]
+        plain: Any = found.model_dump() if isinstance(found, BaseModel) else found
+        return plain
 
     def with_settings(self, settings: Mapping[str, Any]) -> "Experiment":
         """The same experiment with some settings changed, by dotted key.
@@ -135,8 +141,8 @@ class Experiment(Section):
         return [self.start(start) for start in self.start_from]
 
     def start(self, settings: Mapping[str, Value]) -> dict[str, Value]:
-        """Some of the searched settings, filled up from the file's own values."""
-        return self.space.own({key: settings.get(key, self.value(key)) for key in self.search})
+        """Some of the searched settings, filled up from the file's own values, as far as they are searched there."""
+        return self.space.fill(settings)
 
     def fixed(self) -> "Experiment":
         """The experiment without its search: a file for `train`."""

@@ -99,8 +99,20 @@ def changed(content: dict[str, Any], changes: Iterable[str], where: str) -> Expe
     experiment = validated(content, where)
     for key in left_out:
         check_known(experiment, key, f"{where}: search")
+    check_lines(experiment, where)
+    experiment = _without_unsearched(experiment)
     check_search(experiment, where)
     return experiment
+
+
+def _without_unsearched(experiment: Experiment) -> Experiment:
+    """Its starts without settings whose lines' conditions nowhere hold, and of those that become the same the first."""
+    unsearched = experiment.search.keys() - experiment.space.parameters.keys()
+    starts = [{key: value for key, value in start.items() if key not in unsearched} for start in experiment.start_from]
+    if starts == experiment.start_from:
+        return experiment
+    unique = [start for number, start in enumerate(starts) if start not in starts[:number]]
+    return experiment.model_copy(update={"start_from": unique})
 
 
 def read(path: Path) -> dict[str, Any]:

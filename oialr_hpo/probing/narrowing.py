@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.experiment.space import Choice, FloatRange
+from oialr_hpo.experiment.space import Choice, FloatRange, Parameter
 from oialr_hpo.probing.observation import Observation
 
 MOST = 0.9
@@ -85,7 +85,7 @@ def narrow(experiment: Experiment, observation: Observation) -> list[Narrowed]:
 
 def _range(experiment: Experiment, key: str, low: float, high: float, value: float, reason: str) -> list[Narrowed]:
     """The part of a searched range that lies in [low, high]; none where nothing remains or nothing is lost."""
-    before = experiment.space.parameters.get(key)
+    before = _anywhere(experiment, key)
     if not isinstance(before, FloatRange):
         return []
     low, high, value = (float(f"{number:.{DIGITS}g}") for number in (low, high, value))
@@ -102,9 +102,16 @@ def _range(experiment: Experiment, key: str, low: float, high: float, value: flo
 
 def _fixed(experiment: Experiment, key: str, value: bool, reason: str) -> list[Narrowed]:
     """A searched choice that needs no search any more; none where a start says otherwise."""
-    searched = isinstance(experiment.space.parameters.get(key), Choice)
+    searched = isinstance(_anywhere(experiment, key), Choice)
     agreed = all(start[key] is value for start in experiment.starts()) if searched else False
     return [Narrowed(key, None, value, reason)] if agreed else []
+
+
+def _anywhere(experiment: Experiment, key: str) -> Parameter | None:
+    """What a setting may be that is searched whatever the others are, and no multiple of one."""
+    space = experiment.space
+    linked = key in space.conditions or "times" in experiment.search.get(key, {})
+    return None if linked else space.parameters.get(key)
 
 
 def narrowed(experiment: Experiment, observation: Observation, changes: Sequence[Narrowed]) -> Experiment:

@@ -75,4 +75,15 @@ class Facts:
 
     @cached_property
     def keys(self) -> list[str]:
-        return list(self.experiment.search)
+        """Of what is searched."""
+        return list(self.experiment.space.parameters)
+
+    @cached_property
+    def tried(self) -> list[str]:
+        """Of what a complete trial had searched beside its other settings."""
+        return [key for key in self.keys if any(key in trial.settings for trial in self.complete)]
+
+    @cached_property
+    def conditional(self) -> bool:
+        """Whether some settings are searched only where others have certain values."""
+        return bool(self.experiment.space.conditions)

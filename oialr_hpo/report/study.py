@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.score import Direction
-from oialr_hpo.experiment.space import Choice, Parameter, Value
+from oialr_hpo.experiment.space import Choice, Parameter, Space, Value
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.samplers import distribution
@@ -71,7 +71,8 @@ def derive(
         name: of the study.
     """
     aims = aims or own_aims(experiment)
-    distributions = {key: distribution(parameter) for key, parameter in experiment.space.parameters.items()}
+    space = experiment.space
+    distributions = {key: distribution(space.range(key)) for key in space.parameters}
     by_number = {trial.number: trial for trial in trials}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -81,14 +82,19 @@ def derive(
         )
         study.set_metric_names(list(aims))
     study.add_trials(
-        _frozen(by_number.get(number), number, experiment, aims, distributions)
+        _frozen(by_number.get(number), number, experiment, space, aims, distributions)
         for number in range(max(by_number, default=-1) + 1)
     )
     return study
 
 
 def _frozen(
-    trial: Trial | None, number: int, experiment: Experiment, aims: Aims, distributions: dict[str, BaseDistribution]
+    trial: Trial | None,
+    number: int,
+    experiment: Experiment,
+    space: Space,
+    aims: Aims,
+    distributions: dict[str, BaseDistribution],
 ) -> FrozenTrial:
     now = datetime.now()
     known: dict[str, Any] = {"number": number, "trial_id": number, "value": None, "values": None}
@@ -97,7 +103,7 @@ def _frozen(
         return FrozenTrial(
             state=TrialState.FAIL, datetime_start=now, datetime_complete=now, intermediate_values={}, **known, **nothing
         )
-    state, space = STATES[trial.state], experiment.space
+    state = STATES[trial.state]
     if state is TrialState.COMPLETE:
         known["values"] = [aim.value(trial) for aim in aims.values()]
     curve: dict[int, float] = {}
@@ -119,7 +125,7 @@ def _frozen(
         state=state,
         datetime_start=None if state is TrialState.WAITING else _local(trial.started),
         datetime_complete=_local(trial.started + trial.elapsed) if state.is_finished() else None,
-        params={key: _label(space.parameters[key], value) for key, value in params.items()},
+        params={key: _label(space.range(key), value) for key, value in params.items()},
         distributions={key: distributions[key] for key in params},
         user_attrs=about,
         system_attrs={"constraints": [trial.violation]} if experiment.constraints else {},

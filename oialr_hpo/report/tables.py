@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from oialr_hpo.experiment.metrics import shown_metrics
+from oialr_hpo.experiment.space import Space
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.report.look import WORDS
 from oialr_hpo.runs import leaders as leading
@@ -28,10 +29,11 @@ def leaders(facts: Facts) -> str:
     content = _table(["", "trial", *scores, *metrics, "time"], rows, best=bool(facts.winners))
     if facts.winners:
         shown = facts.winners[:1] if len(facts.goals) == 1 else facts.winners
+        space = facts.experiment.space
         header = ["setting", *(f"trial {trial.number}" for trial in shown), "untuned", "searched"]
         settings = [
-            [key, *(trial.settings[key] for trial in shown), facts.experiment.value(key), _range(spec)]
-            for key, spec in facts.experiment.search.items()
+            [key, *(trial.settings.get(key) for trial in shown), facts.experiment.value(key), _range(space, key)]
+            for key in facts.keys
         ]
         content += "<br>" + _table(header, settings)
     return content
@@ -59,13 +61,19 @@ def origin(environment: dict[str, Any]) -> str:
     return _table(["", ""], [*rows, ["packages", packages]])
 
 
-def _range(spec: dict[str, Any]) -> str:
+def _range(space: Space, key: str) -> str:
+    """What a setting may be, and where, in a few words."""
+    spec = space.spec()[key]
     if "choices" in spec:
-        return " | ".join(
+        words = " | ".join(
             str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in spec["choices"]
         )
-    low, high = spec.get("float") or spec["int"]
-    return f"{low:g} to {high:g}{', log' if spec.get('log') else ''}"
+    else:
+        low, high = spec.get("float") or spec["int"]
+        words = f"{low:g} to {high:g}{', log' if spec.get('log') else ''}"
+        words += f" by {spec['step']:g}" if "step" in spec else ""
+        words += f" times {spec['times']}" if "times" in spec else ""
+    return f"{words}, {space.condition(key)}" if "when" in spec else words
 
 
 def _row(trial: Trial, share: float | None, keys: Sequence[str]) -> list[Any]:

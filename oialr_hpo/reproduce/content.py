@@ -120,7 +120,7 @@ def _row(of: Row, measured: Measured | None, paper: Mapping[str, Any]) -> dict[s
         (winner,) = best(searched)
         row["search"] = {
             "trials": sum(trial.finished for trial in searched),
-            "settings": len(measured.searched.experiment.search),
+            "settings": len(measured.searched.experiment.space),
             "training_seconds": usage.training,
             "elapsed_seconds": usage.elapsed,
             "best": winner.settings,

@@ -62,7 +62,7 @@ class Runner:
         """
         row = Row.of(method)
         experiment, searched = self.comparison.of(row), None
-        if row.tuned and experiment.search:
+        if row.tuned and len(experiment.space):
             searched, experiment = self._tune(f"search-{name_of(experiment.method)}", experiment)
         else:
             row = Row(row.method, tuned=False)

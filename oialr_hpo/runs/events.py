@@ -113,7 +113,13 @@ def _mapping(value: Any) -> bool:
 
 
 def _settings(value: Any) -> bool:
-    return _mapping(value) and all(isinstance(item, (bool, int, float, str, type(None))) for item in value.values())
+    return _mapping(value) and all(map(_plain, value.values()))
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return isinstance(value, (bool, int, float, str, type(None)))
 
 
 _NUMBERS = [metric.name for metric in METRICS.values() if metric.kind == "number"]

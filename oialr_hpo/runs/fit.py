@@ -8,13 +8,13 @@ from oialr_hpo.runs.trial import Role, Trial
 
 
 def complete(trials: Iterable[Trial], experiment: Experiment) -> None:
-    """Give each trial a value of every searched setting: one that was not searched when it ran had the file's."""
-    own: dict[str, Value] = {}
+    """Give each trial a value of every setting that is searched beside its others: one that was not searched when it
+    ran had the file's."""
+    space = experiment.space
     for trial in trials:
-        if trial.role is Role.DENSE or all(key in trial.settings for key in experiment.search):
-            continue
-        own = own or experiment.start({})
-        trial.settings = {key: trial.settings.get(key, own[key]) for key in own} | trial.settings
+        whole = not space.conditions and all(key in trial.settings for key in space.parameters)
+        if trial.role is not Role.DENSE and not whole:
+            trial.settings = space.complete(trial.settings)
 
 
 def misfit(trials: Iterable[Trial], experiment: Experiment) -> str | None:

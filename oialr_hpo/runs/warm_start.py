@@ -7,7 +7,7 @@ from typing import Any
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import Experiment, ExperimentError
-from oialr_hpo.experiment.space import SpaceError
+from oialr_hpo.experiment.space import Space, SpaceError
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
@@ -28,15 +28,14 @@ def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:
         ExperimentError: a setting lies outside the search space, a source names none of the searched settings, or has
             no best trial.
     """
-    starts: list[dict[str, Any]] = []
+    starts, space = list[dict[str, Any]](), experiment.space
     for source in sources:
         for settings in _best_of(source) if source.is_dir() else [_read(source)]:
-            start = {key: settings[key] for key in experiment.search if key in settings}
+            start = {key: settings[key] for key in space.parameters if key in settings}
             if not start:
-                searched = ", ".join(experiment.search)
+                searched = ", ".join(space.parameters)
                 raise ExperimentError(f"--start-from {source}: it sets nothing that is searched here: {searched}")
-            _check(experiment, start, source)
-            starts.append(start)
+            starts.append(_checked(space, start, source))
     return experiment.model_copy(update={"start_from": [*starts, *experiment.start_from]})
 
 
@@ -63,11 +62,15 @@ def _best_of(source: Path) -> list[dict[str, Any]]:
     return [experiments.flatten(tried.with_settings(trial.settings).dump()) for trial in winners]
 
 
-def _check(experiment: Experiment, start: dict[str, Any], source: Path) -> None:
-    for key, value in start.items():
+def _checked(space: Space, start: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The start without what is not searched beside its other settings."""
+    filled = space.fill(start)
+    start = {key: value for key, value in start.items() if key in filled}
+    for key in start:
         try:
-            experiment.space.parameters[key].check(value)
+            space.check(key, filled)
         except SpaceError as error:
             raise ExperimentError(
                 f"--start-from {source}: {key}: {error}; change it there, or the range: --set 'search.{key}=...'"
             ) from None
+    return start

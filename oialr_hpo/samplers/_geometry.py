@@ -5,9 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.experiment.space import Choice, FloatRange, Parameter, Space
+from oialr_hpo.experiment.space import MIDDLE, Choice, FloatRange, Parameter, Space, Steps
 
 Array = NDArray[np.float64]
+CLOSE = 1e-9
 
 
 class Geometry:
@@ -18,11 +19,26 @@ class Geometry:
         widths = [1 if _ordered(parameter) else len(parameter.extremes()) for parameter in self.parameters]
         self.owner = np.repeat(np.arange(len(widths)), widths)  # of each feature: its parameter
         self.ordered = np.array([_ordered(parameter) for parameter in self.parameters])
+        places = {key: place for place, key in enumerate(space.parameters)}
+        self.conditions = [
+            (places[key], places[other], np.array([space.parameters[other].encode(value) for value in values]))
+            for key, others in space.conditions.items()
+            for other, values in others.items()
+        ]
 
     def snap(self, genes: Array) -> Array:
         """(n, d) genes, moved to the middle of all that decode to the same settings."""
         genes = np.clip(genes, 0.0, 1.0)
-        return np.stack([_snap(parameter, genes[:, i]) for i, parameter in enumerate(self.parameters)], axis=1)
+        snapped = np.stack([_snap(parameter, genes[:, i]) for i, parameter in enumerate(self.parameters)], axis=1)
+        return np.where(self.searched(snapped), snapped, MIDDLE) if self.conditions else snapped
+
+    def searched(self, snapped: Array) -> NDArray[np.bool_]:
+        """Which of (n, d) snapped genes are of settings that are searched beside the others."""
+        found = np.ones(snapped.shape, bool)
+        for place, other, genes in self.conditions:
+            allowed = (np.abs(snapped[:, other, None] - genes) < CLOSE).any(axis=1)
+            found[:, place] &= found[:, other] & allowed
+        return found
 
     def features(self, snapped: Array) -> Array:
         """(n, d) snapped genes to (n, features): unordered choices become corners at distance 1 of each other."""
@@ -48,8 +64,8 @@ def _ordered(parameter: Parameter) -> bool:
 
 
 def _snap(parameter: Parameter, genes: Array) -> Array:
-    if isinstance(parameter, Choice):
-        count = len(parameter.values)
+    if isinstance(parameter, (Choice, Steps)):
+        count = parameter.count if isinstance(parameter, Steps) else len(parameter.values)
         return (np.minimum(np.floor(genes * count), count - 1) + 0.5) / count
     if isinstance(parameter, FloatRange):
         return genes

@@ -1,13 +1,13 @@
 """What the samplers of Optuna share: they propose from the shared individuals, through a study in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from oialr_hpo.experiment import Sampler
-from oialr_hpo.experiment.space import Space
-from oialr_hpo.samplers._distributions import distribution, labelled
+from oialr_hpo.experiment.space import MIDDLE, Space, Value
+from oialr_hpo.samplers._distributions import distribution, labelled, suggest
 from oialr_hpo.samplers._losses import memorable, normal_scores
 from oialr_hpo.samplers._population import individual
 from oialr_hpo.samplers._propagator import Place, Propagator
@@ -15,6 +15,7 @@ from oialr_hpo.samplers._propagator import Place, Propagator
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
 
 class OptunaPropagator(Propagator):
@@ -29,6 +30,8 @@ class OptunaPropagator(Propagator):
         numbers: whether it moves numbers only: the genes instead of the settings.
         ranks: whether it is told the normal scores of the losses' ranks, afresh at every proposal.
         unnoted: the notes of an individual that has none.
+        idle: what it is told of settings that are not searched beside the others: nothing, since it models one
+            setting at a time; their MIDDLE, so that their genes are no noise; or their genes, to breed from.
     """
 
     one_for_all = True
@@ -36,6 +39,7 @@ class OptunaPropagator(Propagator):
     numbers: ClassVar[bool] = False
     ranks: ClassVar[bool] = False
     unnoted: ClassVar[Mapping[str, Any]] = {}
+    idle: ClassVar[Literal["nothing", "middle", "genes"]] = "genes"
 
     def __init__(self, settings: Sampler, space: Space, place: Place):
         import optuna
@@ -61,12 +65,40 @@ class OptunaPropagator(Propagator):
             self._withdraw(one)
             if one.position.tobytes() not in self._running:
                 self._add(one, None)
-        trial = self._study.ask(self._distributions)
-        genes = trial.params if self.numbers else self._labelled.encode(trial.params)
+        trial = self._study.ask(None if self._one_by_one else self._distributions)
+        genes = self._asked(trial) if self._one_by_one else self._genes(trial.params)
         proposal = individual(self._labelled, np.array([genes[key] for key in self.space.parameters]))
         proposal.notes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         self._running[proposal.position.tobytes()] = trial.number
         return proposal
+
+    @property
+    def _one_by_one(self) -> bool:
+        return self.idle == "nothing" and bool(self.space.conditions)
+
+    def _asked(self, trial: "Trial") -> dict[str, float]:
+        """The genes of a trial, setting by setting: of those that are searched beside the ones before them."""
+        genes = dict.fromkeys(self.space.parameters, MIDDLE)
+        for key in self.space.order:
+            if key in self.space.decode(genes):
+                genes |= self._genes({key: suggest(trial, key, self._distributions[key])})
+        return genes
+
+    def _genes(self, params: Mapping[str, Value]) -> dict[str, float]:
+        if self.numbers:
+            return dict(params)  # type: ignore[arg-type]
+        return {key: self._labelled.parameters[key].encode(value) for key, value in params.items()}
+
+    def _params(self, one: Any) -> dict[str, Value]:
+        """What Optuna is told that an individual tried."""
+        genes = dict(zip(self.space.parameters, one.position.tolist(), strict=True))
+        if self.idle == "middle" and self.space.conditions:
+            genes = self.space.encode(self.space.decode(genes))
+        params = dict(genes) if self.numbers else self._labelled.decode(genes)
+        if not self._one_by_one:
+            return params
+        searched = self.space.decode(genes)
+        return {key: value for key, value in params.items() if key in searched}
 
     def _begin(self) -> None:
         import optuna
@@ -107,15 +139,15 @@ class OptunaPropagator(Propagator):
         """Add a trial that another worker ran, or runs (values None)."""
         from optuna.trial import TrialState, create_trial
 
-        genes = dict(zip(self.space.parameters, one.position.tolist(), strict=True))
+        params = self._params(one)
         if values is None:
             self._running[one.position.tobytes()] = len(self._study.get_trials(deepcopy=False))
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
                 values=values,
-                params=genes if self.numbers else self._labelled.decode(genes),
-                distributions=self._distributions,
+                params=params,
+                distributions={key: self._distributions[key] for key in params},
                 system_attrs=one.notes if hasattr(one, "notes") else dict(self.unnoted),
             )
         )

@@ -24,8 +24,9 @@ class Evolution(Propagator):
     1. The first proposals of all workers together form one Latin hypercube.
     2. From then on 300 children are bred from the best individuals: parents drawn with the logarithmic rank weights of
        CMA-ES, uniform crossover, and mutations whose reach (per child, log-uniform over two decades) and number of
-       genes vary, so that no step size needs tuning; unordered choices are redrawn. A tenth is uniformly random.
-       Children that decode to settings already tried are dropped.
+       genes vary, so that no step size needs tuning; unordered choices are redrawn, as are genes of settings that were
+       not searched beside the parent's others. A tenth is uniformly random. Children that decode to settings already
+       tried are dropped.
     3. A Gaussian process over the ranks of the losses (their normal scores: failures and scales do no harm) is
        conditioned on the best and the latest individuals, at most 200, so that a proposal costs the same late in a
        search. One function is drawn from its posterior, and its best child is proposed.
@@ -87,7 +88,11 @@ class Evolution(Propagator):
         weights = math.log(size + 0.5) - np.log(np.arange(1, size + 1))
         first, second = rng.choice(size, (2, count), p=weights / weights.sum())
         crossed = rng.random((count, 1)) < self.settings.crossover
-        children: Array = np.where(crossed & (rng.random((count, d)) < 0.5), parents[second], parents[first])
+        crossed = crossed & (rng.random((count, d)) < 0.5)
+        children: Array = np.where(crossed, parents[second], parents[first])
+        if self._geometry.conditions:
+            searched = self._geometry.searched(self._geometry.snap(parents))
+            children = np.where(np.where(crossed, searched[second], searched[first]), children, rng.random((count, d)))
 
         rate = self.settings.mutation * rng.choice([1, 2, 4], (count, 1)) / d
         mutated = rng.random((count, d)) < rate

@@ -18,6 +18,7 @@ class GP(OptunaPropagator):
     needs = ("torch",)
     capacity = 100
     ranks = True
+    idle = "middle"
 
     def make(self, population: int, seed: int) -> "BaseSampler":
         from optuna.samplers import GPSampler

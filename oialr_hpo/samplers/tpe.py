@@ -13,6 +13,7 @@ class TPE(OptunaPropagator):
 
     many_goals = True
     capacity = 200
+    idle = "nothing"
 
     def make(self, population: int, seed: int) -> "BaseSampler":
         from optuna.samplers import TPESampler

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oialr_hpo import samplers, search
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Sampler
-from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space
+from oialr_hpo.experiment.space import Choice, FloatRange, IntRange, Space, parse_line
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best, standings
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -29,7 +29,7 @@ SEARCH = (
 
 def simulate(
     name: str, trials: int, workers: int = 3, space: Space = TWENTY_FOUR, seed: int = 0
-) -> list[tuple[object, ...]]:
+) -> list[tuple[Any, ...]]:
     """What `workers` try that propose with one desk; the population hears of a trial when it has ended."""
     desk = Repeats(space, [], seed)
     make = [
@@ -46,7 +46,7 @@ def simulate(
         samplers.move(one, desk.fresh(one.position))
         one.generation, one.rank = number // workers, number % workers
         tried.append(tuple(space.decode(one).values()))
-        one.loss = float(tried[-1][1]) + (tried[-1][0] == "x")  # type: ignore[arg-type]
+        one.loss = float(tried[-1][1]) + (tried[-1][0] == "x")
         running.append(one)
     return tried
 
@@ -57,6 +57,28 @@ def test_as_many_trials_as_points_try_each_point_once(name: str, capsys: pytest.
     assert set(tried[:24]) == set(product("xyz", range(1, 5), (1, 2)))
     said = capsys.readouterr().err
     assert said == "all points of the search space have been tried: trials repeat them, and their mean counts\n"
+
+
+CONDITIONAL = {
+    "a": {"choices": ["x", "y", "z"]},
+    "b": {"int": [1, 2]},
+    "c": {"int": [1, 5], "step": 2, "when": {"a": "x"}},
+    "d": {"choices": [[1], [2]], "when": {"c": [1, 3]}},
+    "e": {"int": [1, 2], "times": "b", "when": {"a": "z"}},
+}
+SETTINGS = [("x", b, c, d) for b in (1, 2) for c in (1, 3) for d in ([1], [2])] + [("x", b, 5) for b in (1, 2)]
+SETTINGS += [("y", b) for b in (1, 2)] + [("z", b, e * b) for b in (1, 2) for e in (1, 2)]
+
+
+@pytest.mark.parametrize("name", [*ALL, "gp"])
+def test_settings_that_differ_in_what_is_not_searched_are_tried_once(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"a": "y", "b": 1, "c": 1, "d": [1], "e": 1}
+    space = Space({key: parse_line(spec) for key, spec in CONDITIONAL.items()}, own.__getitem__)
+    tried = simulate(name, len(SETTINGS) + 2, space=space)
+    assert sorted(map(str, tried[: len(SETTINGS)])) == sorted(map(str, SETTINGS))
+    assert "all points of the search space have been tried" in capsys.readouterr().err
 
 
 def test_floats_at_the_border_are_moved_inside_and_nearby() -> None:

@@ -15,10 +15,10 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         raise NothingToDraw(f"Needs two complete trials; there are {len(facts.complete)}.")
     goals = list(facts.goals)
     if len(goals) == 1:
-        figure = visualization.plot_parallel_coordinate(facts.study, params=facts.keys, target_name=goals[0])
+        figure = visualization.plot_parallel_coordinate(facts.study, params=facts.tried, target_name=goals[0])
         caption = f"A line per complete trial, from its {goals[0]} through its settings; darker is better."
     else:
-        figure = visualization.plot_parallel_coordinate(facts.study, params=facts.keys)
+        figure = visualization.plot_parallel_coordinate(facts.study, params=facts.tried)
         caption = (
             "A line per complete trial, from its scores through its settings; darker is nearer to the Pareto front."
         )
@@ -27,9 +27,11 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         trace.update(line={"width": 1.6}, opacity=0.8)
         if trial.number == winner:
             trace.update(line={"color": RED, "width": 3.5}, opacity=1.0, name=f"best: trial {winner}", showlegend=True)
-    keys = [key.replace(".", ".<br>") for key in sorted(facts.keys)]  # Optuna sorts them, and shortens their names
+    keys = [key.replace(".", ".<br>") for key in sorted(facts.tried)]  # Optuna sorts them, and shortens their names
     scores = [goal.replace(" + ", "<br>+ ") for goal in goals]
     figure.update_xaxes(ticktext=[*scores, *keys], tickfont={"size": 11})
     figure.update_traces(marker={"colorbar": {"title": None, "thickness": 12}}, selector={"mode": "markers"})
     figure.update_layout(height=430, margin={"l": 60, "r": 20, "t": 40, "b": 60})
+    if facts.conditional:
+        caption += " None: it is not searched beside the trial's other settings."
     return figure, caption

@@ -18,8 +18,8 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         raise NothingToDraw("No searched trial is complete.")
     goal = list(facts.goals)[0]
     target = None if len(facts.goals) == 1 else lambda trial: trial.values[0]
-    figure = visualization.plot_slice(facts.study, params=facts.keys, target=target, target_name=goal)
-    keys = sorted(facts.keys)  # as Optuna does
+    figure = visualization.plot_slice(facts.study, params=facts.tried, target=target, target_name=goal)
+    keys = sorted(facts.tried)  # as Optuna does
     rows = math.ceil(len(keys) / PER_ROW)
     width, height = 1 / PER_ROW, 1 / rows
     for index in range(len(keys)):  # Optuna puts all of them into one row
@@ -37,7 +37,8 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
             title={"text": ("score" if len(facts.goals) == 1 else goal) if column == 0 else None},
         )
         if figure.layout[f"xaxis{number}"].type == "log":
-            tried = [float(trial.settings[keys[index]]) for trial in facts.complete]  # type: ignore[arg-type]
+            having = [trial for trial in facts.complete if keys[index] in trial.settings]
+            tried = [float(trial.settings[keys[index]]) for trial in having]  # type: ignore[arg-type]
             figure.layout[f"xaxis{number}"].update(tickvals=log_ticks(min(tried), max(tried)), exponentformat="e")
     values = [trial.scores[0] for trial in facts.complete]
     log_if_wide(figure, values)

@@ -7,6 +7,8 @@ from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import RED
 
 TITLE = "Settings of all trials"
+WIDEST = 14
+"""Characters of a line below an axis."""
 
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
@@ -27,7 +29,7 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         trace.update(line={"width": 1.6}, opacity=0.8)
         if trial.number == winner:
             trace.update(line={"color": RED, "width": 3.5}, opacity=1.0, name=f"best: trial {winner}", showlegend=True)
-    keys = [key.replace(".", ".<br>") for key in sorted(facts.tried)]  # Optuna sorts them, and shortens their names
+    keys = [_broken(key) for key in sorted(facts.tried)]  # Optuna sorts them, and shortens their names
     scores = [goal.replace(" + ", "<br>+ ") for goal in goals]
     figure.update_xaxes(ticktext=[*scores, *keys], tickfont={"size": 11})
     figure.update_traces(marker={"colorbar": {"title": None, "thickness": 12}}, selector={"mode": "markers"})
@@ -35,3 +37,8 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
     if facts.conditional:
         caption += " None: it is not searched beside the trial's other settings."
     return figure, caption
+
+
+def _broken(key: str) -> str:
+    """A dotted key in lines that fit beside those of other axes."""
+    return ".<br>".join(part if len(part) <= WIDEST else part.replace("_", "_<br>") for part in key.split("."))

@@ -91,6 +91,8 @@ def kind(annotation: Any) -> str:
         either = "duration" if "whole number, at least 0" in kinds else " or ".join(kinds)
         return either + NULL * (type(None) in arguments)
     if origin in (list, dict):
+        if named := in_rooms(get_args(arguments[0])):
+            return f"list of {named}"
         one, comma, its_bounds = kind(arguments[0]).partition(",")
         return f"list of {one}s{comma}{its_bounds}" if origin is list else "mapping"
     if arguments:  # with bounds

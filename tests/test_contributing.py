@@ -17,6 +17,7 @@ SHOWN = {
     "task": r" mse (.*\n)*.*best 1 ",
     "method": r"epoch 3/3.*mse",
     "engine": r"3 complete",
+    "logger": r"trial-0000\d: [\d.e-]+ with .*oialr.cutoff",
     "metric": r"worst_error +[01]\.?\d*",
     "optimizer": r"epoch 3/3.*mse",
     "schedule": r"epoch 3/3  lr 0\.0001 ",
@@ -59,7 +60,8 @@ def test_an_extension_is_one_file_that_its_command_runs(
     _, _, module, *arguments = shlex.split(command)
     importlib.import_module(module).main(arguments)
     shown = capfd.readouterr()
-    assert re.search(SHOWN[kind], shown.out), shown
+    news = "".join(file.read_text() for file in beside.rglob("news.txt"))  # of the logger
+    assert re.search(SHOWN[kind], shown.out + news), shown
 
 
 def test_every_kind_of_extension_has_an_example() -> None:

@@ -30,6 +30,7 @@ LAYERS = [
     {"utilization"},
     {"probing"},
     {"samplers"},
+    {"loggers"},
     {"engines"},
 ]
 LAYERS += [{"report"}, {"commands"}, DOORS]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo import loggers
 from oialr_hpo.check.data import check_data
 from oialr_hpo.check.devices import ask_torch, device_map
 from oialr_hpo.check.disk import run_directory
@@ -52,7 +53,15 @@ def survey(
         findings.facts.append("data: not looked at; name an experiment")
     else:
         check_data(ranks, experiment, place.threads, findings, data_dir, stage_dir)
+        _look_at_loggers(experiment, findings)
     return findings
+
+
+def _look_at_loggers(experiment: Experiment, findings: Findings) -> None:
+    try:
+        loggers.load(experiment.loggers)
+    except loggers.LoggerError as error:
+        findings.errors.append(str(error))
 
 
 def _experiment(name: str | None, changes: Iterable[str], findings: Findings) -> Experiment | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo import samplers
+from oialr_hpo import loggers, samplers
 from oialr_hpo.engines import preflight
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.environment import environment
+from oialr_hpo.engines.listening import listening
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.progress import begun
 from oialr_hpo.engines.signals import StopRequest
@@ -68,6 +69,7 @@ class Plan:
         given = self.experiment
         checked = experiments.load(given, self.changes) if isinstance(given, str) else given
         checked = with_sampler(with_starts(checked, self.start_from), self.suggested)
+        loggers.load(checked.loggers)
         prepare_data = experiments.find_data if self.stage_dir else experiments.prepare_data
         prepare_data(checked, self.data_dir)
         return checked
@@ -99,6 +101,7 @@ class Plan:
         where = environment(self.ranks, self.jobs, self.ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(self.path, checked, where, self.resume)
         self.held.callback(directory.release)
+        self.held.enter_context(listening(directory))
         say(begun(checked, self.path, self.engine, where["workers"], threads))
         if self.resume and self._left(checked, directory) <= 0:
             print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)

@@ -102,10 +102,7 @@ class TrainingProcess:
             self._child = None
 
     def _spawn(self) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
-        environment["OMP_NUM_THREADS"] = str(self._threads)
-        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # whatever a trial prints
-        environment.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all installed packages
+        environment = child_environment() | {"OMP_NUM_THREADS": str(self._threads)}
         try:
             self._channel, child_end = pair()
             inherited = [child_end.fileno()] + ([self._listener.fileno()] if self._listener else [])
@@ -144,6 +141,14 @@ class TrainingProcess:
             self._child.wait()
             return False
         return True
+
+
+def child_environment() -> dict[str, str]:
+    """This process's without what makes a rank of it."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
+    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # whatever a trial prints
+    environment.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all installed packages
+    return environment
 
 
 def _checked(message: list[Any] | None) -> tuple[Any, ...] | None:

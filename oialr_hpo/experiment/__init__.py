@@ -4,6 +4,7 @@ from oialr_hpo.experiment.data import find_data, prepare_data
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
 from oialr_hpo.experiment.reading import changed, completed, find, load, parse_yaml, read, recorded, shipped
 from oialr_hpo.experiment.settings import (
+    LOGGERS,
     MOST_THREADS,
     SAMPLERS,
     EarlyStopping,
@@ -15,6 +16,7 @@ from oialr_hpo.experiment.settings import (
 from oialr_hpo.optimization import Schedule
 
 __all__ = [
+    "LOGGERS",
     "MOST_THREADS",
     "OF_THE_SEARCH",
     "SAMPLERS",

@@ -10,7 +10,7 @@ from oialr_hpo import methods, tasks
 from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.score import Bound, Score
-from oialr_hpo.experiment.settings import EarlyStopping, Evidence, Islands, Sampler, Training
+from oialr_hpo.experiment.settings import LOGGERS, EarlyStopping, Evidence, Islands, Sampler, Training
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_line
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
@@ -23,7 +23,7 @@ class ExperimentError(Mistake):
 
 OF_THE_SEARCH = (
     *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
-    *("trials", "time_limit", "at_time_limit", "trial_timeout"),
+    *("trials", "time_limit", "at_time_limit", "trial_timeout", "loggers"),
 )
 """Settings that only a search reads; the others say what one trial is."""
 OF_THE_NETWORK = ("task", "data", "model")
@@ -58,6 +58,7 @@ class Experiment(Section):
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
+    loggers: list[Annotated[str, LOGGERS]] = Field([], description="where else a search tells its news")
     seed: int = Field(0, ge=0, lt=2**62, description="of the sampler and, with a trial's number, of the trial")
     reference: dict[str, Any] = Field(
         {}, description="settings of the network whose parameters make 100 %, by dotted key, where they differ"
@@ -159,7 +160,8 @@ class Experiment(Section):
             if key == "method":
                 content |= {name: dumped[name] for name in self.sections_of_methods}
         content["score"] = {key: value for key, value in content["score"].items() if value is not None}
-        return {key: value for key, value in content.items() if value or key not in ("reference", "evidence")}
+        optional = ("loggers", "reference", "evidence")
+        return {key: value for key, value in content.items() if value or key not in optional}
 
 
 def set_value(content: dict[str, Any], key: str, value: Any, where: str) -> None:

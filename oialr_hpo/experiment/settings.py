@@ -55,6 +55,10 @@ SAMPLERS = Room("oialr_hpo.samplers", "sampler")
 """Of which here only the names are known: it lies above."""
 
 
+LOGGERS = Room("oialr_hpo.loggers", "logger")
+"""As above."""
+
+
 class Sampler(Section):
     """Who proposes the next settings, and how. What is null is chosen to suit the number of workers and goals."""
 

@@ -39,7 +39,7 @@ def read(file: Path) -> Events:
     damaged = 0
     with open(file, "rb") as lines:
         for line in lines:
-            event = _parse(line)
+            event = parse(line)
             if event is None:
                 damaged += bool(line.strip())
             else:
@@ -52,7 +52,8 @@ def number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _parse(line: bytes) -> Event | None:
+def parse(line: bytes) -> Event | None:
+    """The event of a line; None where it is none."""
     try:
         event = json.loads(line, parse_constant=lambda _: None)
     except (ValueError, RecursionError):

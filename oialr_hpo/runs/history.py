@@ -29,23 +29,52 @@ class Attempt:
         return self.start.get("attempt") or 0, finished, last, self.end is not None
 
 
-def trials(files: Iterable[Events]) -> list[Trial]:
-    """All trials, by number."""
-    attempts: dict[int, list[Attempt]] = {}
-    for file in files:
-        latest: dict[int, Attempt] = {}
+class History:
+    """Trials whose events come in pieces: of whole files, or what was appended to them meanwhile."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[int, list[Attempt]] = {}
+        self._latest: dict[tuple[int, int], Attempt] = {}  # by worker and trial
+
+    def take(self, file: Events) -> set[int]:
+        """Add what a worker wrote after what it wrote before; the numbers of the trials that this concerns."""
+        concerned = set()
         for event in file.events:
-            kind = event["event"]
+            kind, key = event["event"], (file.worker, event.get("number", -1))
             if kind == "start":
-                latest[event["number"]] = attempt = Attempt(event)
-                attempts.setdefault(event["number"], []).append(attempt)
-            elif kind in ("epoch", "end") and event["number"] in latest:
-                attempt = latest[event["number"]]
+                self._latest[key] = attempt = Attempt(event)
+                self._attempts.setdefault(event["number"], []).append(attempt)
+            elif kind in ("epoch", "end") and key in self._latest:
+                attempt = self._latest[key]
                 if kind == "epoch":
                     attempt.epochs.append(event)
                 else:
                     attempt.end = event
-    return [_trial(sorted(attempts[number], key=lambda attempt: attempt.order)) for number in sorted(attempts)]
+            else:
+                continue
+            concerned.add(event["number"])
+        return concerned
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the trials, in order."""
+        return sorted(self._attempts)
+
+    def trial(self, number: int) -> Trial:
+        return _trial(sorted(self._attempts[number], key=lambda attempt: attempt.order))
+
+    def forget(self, number: int) -> None:
+        """A trial that has ended; one that begins again is taken for new."""
+        del self._attempts[number]
+        self._latest = {key: attempt for key, attempt in self._latest.items() if key[1] != number}
+
+
+def trials(files: Iterable[Events]) -> list[Trial]:
+    """All trials, by number."""
+    history = History()
+    for file in files:
+        history.take(file)
+    return [history.trial(number) for number in history.numbers]
 
 
 def _trial(attempts: list[Attempt]) -> Trial:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from oialr_hpo import experiment as experiments
+from oialr_hpo import loggers
 from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, written
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import threads_per_worker
@@ -57,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--weights keeps one network; give one seed")
     if options.threads and options.threads > experiments.MOST_THREADS:
         parser.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
-    experiment = choose_method(choose_experiment(options.file, options.trial, options.set).fixed(), options.method)
+    chosen = choose_experiment(options.file, options.trial, options.set)
+    experiment = choose_method(chosen.fixed(), options.method)
     if options.weights:
         check_writable(options.weights)
     if options.out:
         RunDirectory(options.out).check_free(options.resume)
+        loggers.load(chosen.loggers)
     if options.stage_dir:
         options.data_dir = stage(experiment, options.data_dir, options.stage_dir)
     else:
@@ -75,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         list(rehearse(experiment, seed=seeds[0], threads=threads, data_dir=options.data_dir, split=options.split))
     session = None
     if options.out:
-        session = Session.open(options.out, experiment, seeds, arguments, options.resume, options.retry)
+        heard = experiment.model_copy(update={"loggers": chosen.loggers})
+        session = Session.open(options.out, heard, seeds, arguments, options.resume, options.retry)
     before = {options.weights} if options.weights and options.weights.exists() else set()
     kept = not (session and session.has_ended(seeds[0]))
     trials = repeat(experiment, seeds, threads, options.data_dir, options.split, session, options.weights)

@@ -3,10 +3,12 @@
 import shlex
 import sys
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from oialr_hpo.engines.environment import environment
+from oialr_hpo.engines.listening import listening
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
@@ -22,6 +24,7 @@ class Session:
     stop: StopRequest
     log: TrialLog
     trials: list[Trial]
+    _listening: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def open(
@@ -53,10 +56,12 @@ class Session:
 
     def __enter__(self) -> None:
         self.stop.__enter__()
+        self._listening.enter_context(listening(self.run))
 
     def __exit__(self, *_: object) -> None:
         self.stop.__exit__()
         self.log.close()
+        self._listening.close()
         self.run.release()
 
     def has_ended(self, seed: int) -> bool:

@@ -36,15 +36,17 @@ def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     missing = str(tmp_path / "nowhere")
     done = run_check(
         *("autoformer_ettm2_96", "--out", "/proc/run", "--data-dir", missing),
+        *("--set", "loggers=[tests.loggers.recorded:Notes]"),
         OMP_NUM_THREADS="64",
         SLURM_NTASKS="4",
         CUDA_VISIBLE_DEVICES="",
     )
     assert done.returncode == 1
     errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert errors[0].startswith("error: run directory /proc: ") and errors[0].endswith("that all nodes share")
     assert errors[1] == f"error: data directory {missing} does not exist; create it, or omit it to fetch ETTm2"
+    assert errors[2].startswith("error: loggers: ") and errors[2].endswith("did you mean 'Notebook'?")
     assert "64 training threads on" in done.stdout
     assert "warning: Slurm gives 4 tasks, but this is one; use srun, mpirun or --jobs 4" in done.stdout
     assert "the search cannot run here" in done.stdout

@@ -128,7 +128,9 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"README|cluster", r"^(cp|sbatch|bash|apptainer)\b", Exists(OTHER_MACHINE)),
     (r"measured", r"^git show ", Exists("it needs an earlier commit")),
     (r"design", r"^bash launch/", Exists("they run the tests, or want GPUs")),
-    (r"README", r"^pip install ", Exists(OTHER_MACHINE)),
+    (r"README|searching", r"^pip install ", Exists(OTHER_MACHINE)),
+    (r"searching", r"search vit_digits .*loggers=", run("--trials 2 --jobs 1", simulated=True)),
+    (r"searching", r"^tensorboard ", Exists("it shows a page until it is stopped")),
     (r"cluster", r"^apt-get install ", Exists(OTHER_MACHINE)),
 ]
 

@@ -139,7 +139,7 @@ class GAL(Method):
     def _eta(self) -> float:
         """η, which falls to a tenth after every 30 % of the adversarial part."""
         period = max(1, round(0.3 * (self._until - self._from)))
-        eta: float = self.settings.lr * 0.1 ** ((self.steps - self._from) // period)
+        eta: float = self.settings.lr * 0.1 ** (max(0, self.steps - self._from) // period)
         return eta
 
     def _begin(self, values: Mapping[str, Tensor] | None = None) -> None:

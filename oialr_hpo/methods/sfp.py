@@ -68,7 +68,7 @@ class SFP(Method):
     def _largest(self, conv: nn.Conv2d) -> list[int]:
         """The filters that stay."""
         norms = self._channels.agreed(conv.weight.detach().flatten(1).norm(dim=1))
-        number = math.floor(round(self.settings.rate * len(norms), 9))
+        number = min(math.floor(round(self.settings.rate * len(norms), 9)), len(norms) - 1)
         return sorted(norms.argsort(stable=True)[number:].tolist())
 
     def _clear(self, kept: Mapping[str, list[int]]) -> None:

@@ -116,7 +116,7 @@ class _ConvChain(torch.autograd.Function):
         dx = dsigma = dbias = None
         g = mix_channels(dy, u.t(), None)
         if ctx.needs_input_grad[0]:
-            back = (sigma @ kernel.flatten(1)).view_as(kernel)
+            back = (sigma @ kernel.flatten(1)).view(-1, *kernel.shape[1:])
             dx = _input_gradient(g, back, ctx.x_shape, ctx.geometry)
         if ctx.needs_input_grad[3]:
             ones, zeros = [1] * (z.dim() - 2), [0] * (z.dim() - 2)

@@ -28,6 +28,7 @@ class Plain:
 
     def backward(self) -> None:
         self.loop.optimizer.zero_grad()
+        self.batch[0].grad = None
         self.loop.loss(self.loop.model, self.batch).backward()
 
     def update(self) -> bool:
@@ -42,12 +43,12 @@ def squares(model: nn.Module, batch: Batch) -> Tensor:
 
 def linear() -> tuple[nn.Module, Batch]:
     model = nn.Sequential(nn.Linear(9, 6), nn.Tanh(), nn.Linear(6, 3)).double()
-    return model, (torch.randn(5, 9).double(), torch.randn(5, 3).double())
+    return model, (torch.randn(5, 9).double().requires_grad_(), torch.randn(5, 3).double())
 
 
 def convolution() -> tuple[nn.Module, Batch]:
     model = nn.Sequential(nn.Conv2d(2, 7, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(7 * 9, 3)).double()
-    return model, (torch.randn(4, 2, 3, 3).double(), torch.randn(4, 3).double())
+    return model, (torch.randn(4, 2, 3, 3).double().requires_grad_(), torch.randn(4, 3).double())
 
 
 def attached(model: nn.Module, optimizer: Any = None, **settings: Any) -> Any:
@@ -63,6 +64,7 @@ def oracle(dense: nn.Module, u: Tensor, s: Tensor, v: Tensor, batch: Batch, tau:
     def gradient(w: Tensor) -> Tensor:
         weight.data = w.reshape(weight.shape)
         dense.zero_grad()
+        batch[0].grad = None
         squares(dense, batch).backward()
         return weight.grad.flatten(1)
 
@@ -96,7 +98,9 @@ def test_a_step_is_algorithm_1(network: Callable[[], tuple[nn.Module, Batch]], t
         u, s, v = layer.u.clone(), layer.sigma.detach().clone(), layer.vt.T.clone()
         most = max(1, round(share * min(layer.weight.flatten(1).shape)))
         expected = oracle(dense, u, s, v, batch, tau, most)
+        of_inputs = batch[0].grad
         method.make_step(Plain(method.loop, batch))
+        torch.testing.assert_close(batch[0].grad, of_inputs, rtol=0, atol=1e-6)
         torch.testing.assert_close(layer.weight.detach().flatten(1), expected, rtol=0, atol=1e-6)
         for name, parameter in dense.named_parameters():
             if name != "0.weight":

@@ -234,6 +234,11 @@ def test_in_float16_and_over_several_batches(changes: dict[str, Any]) -> None:
     assert sum(records[-1]["widths"].values()) < sum(records[0]["full_widths"].values())
 
 
+def test_a_delay_beyond_the_run_leaves_a_dense_network() -> None:
+    *_, last = evaluate(digits(**{"gal.delay": 100_000, "training.epochs": 1}), seed=1)
+    assert last["total_percent"] == 100
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_weights_are_kept_and_loaded(split: Split, tmp_path: Path) -> None:
     """Those of the best epoch too, which in a short run is one of the masked network."""

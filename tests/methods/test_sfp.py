@@ -148,6 +148,11 @@ def test_a_training_that_ends_early_leaves_a_narrow_network(tmp_path: Path) -> N
     assert len(load_file(file)["features.4.weight"]) == KEPT["features.4"]
 
 
+def test_a_filter_stays_whatever_the_rate() -> None:
+    *_, last = evaluate(small(**{"sfp.rate": 1 - 1e-12, "training.epochs": 1}), seed=1)
+    assert set(last["widths"].values()) == {1}
+
+
 def test_a_network_without_channels_to_remove_is_refused() -> None:
     experiment = load("vit_digits", ["method=sfp", "data.train_images=64"])
     with pytest.raises(ValueError, match="^sfp: VisionTransformer has no convolution whose channels can be removed"):

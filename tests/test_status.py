@@ -11,8 +11,10 @@ import pytest
 
 from oialr_hpo import search
 from oialr_hpo.engines import progress
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
+from oialr_hpo.status import main as status_command
 from oialr_hpo.status import status
 
 
@@ -78,6 +80,26 @@ def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool, monkeyp
         assert [line[:5] for line in printed.splitlines()[:4]] == [f"[{n}/4]" for n in range(1, 5)]
     assert searching.wait() == 0
     assert f"{out}: 4 complete of 4 trials" in printed
+
+
+def test_a_run_is_a_data_frame_and_a_file_of_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    run = search.run("vit_digits", changes=["trials=3"], out=tmp_path / "run", objective="tests.objectives:bowl")
+    trials, frame, curves = run.trials(), run.to_dataframe(), run.curves()
+    assert [*frame["number"]] == [0, 1, 2] and [*frame["score"]] == [trial.score for trial in trials]
+    assert [*frame["oialr.cutoff"]][1:] == [trial.settings["oialr.cutoff"] for trial in trials[1:]]
+    assert [*curves["trial"]] == [trial.number for trial in trials for _ in trial.epochs]
+    assert [*curves["error"]] == [record["error"] for trial in trials for record in trial.epochs]
+    status_command([str(run.path), "--csv", "--curves"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(curves)
+    pytest.importorskip("pyarrow")
+    status_command([str(run.path), "--parquet", str(tmp_path / "x.parquet")])
+    assert pandas.read_parquet(tmp_path / "x.parquet").equals(frame)
+    with monkeypatch.context() as without, pytest.raises(Mistake, match=r"pip install .oialr_hpo\[analysis\]"):
+        without.setitem(sys.modules, "pandas", None)
+        run.curves()
 
 
 def test_an_interrupted_search_is_watched_no_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

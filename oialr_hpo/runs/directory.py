@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, completed, flatten, recorded
 from oialr_hpo.files import check_writable, write_whole
@@ -21,8 +21,12 @@ from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.fit import complete, misfit
 from oialr_hpo.runs.lease import Lease, Taken
 from oialr_hpo.runs.log import TrialLog
+from oialr_hpo.runs.rows import Rows, of_epochs, of_trials
 from oialr_hpo.runs.trial import Trial
 from oialr_hpo.runs.usage import Span, Usage
+
+if TYPE_CHECKING:
+    import pandas
 
 TRIAL_FILE = re.compile(r"rank-[0-9]{1,9}\.jsonl")
 """The name of one; copies that people and programs make beside it are none."""
@@ -211,6 +215,22 @@ class RunDirectory:
             complete(found, self.experiment)
         return found
 
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """A row per trial: what it was, how it ended, its settings and, as `metric:NAME`, its scored metrics.
+
+        Raises:
+            Mistake: pandas is not installed.
+        """
+        return _frame(of_trials(self.trials(), self.experiment))
+
+    def curves(self) -> "pandas.DataFrame":
+        """A row per epoch of every trial, with the numbers of its record.
+
+        Raises:
+            Mistake: pandas is not installed.
+        """
+        return _frame(of_epochs(self.trials()))
+
     def spans(self) -> list[Span]:
         """What every worker did and when, up to its last event."""
         return usage.spans(self._events())
@@ -230,3 +250,11 @@ class RunDirectory:
         from oialr_hpo.experiment import strict_yaml
 
         return strict_yaml.read(self.path / name)
+
+
+def _frame(table: Rows) -> "pandas.DataFrame":
+    try:
+        import pandas
+    except ImportError:
+        raise Mistake('tables need pandas; pip install "oialr_hpo[analysis]"') from None
+    return pandas.DataFrame(table.rows, columns=table.columns)

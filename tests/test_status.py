@@ -92,6 +92,7 @@ def test_a_run_is_a_data_frame_and_a_file_of_columns(
     assert [*frame["oialr.cutoff"]][1:] == [trial.settings["oialr.cutoff"] for trial in trials[1:]]
     assert [*curves["trial"]] == [trial.number for trial in trials for _ in trial.epochs]
     assert [*curves["error"]] == [record["error"] for trial in trials for record in trial.epochs]
+    capsys.readouterr()
     status_command([str(run.path), "--csv", "--curves"])
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(curves)
     pytest.importorskip("pyarrow")

@@ -39,8 +39,8 @@ class MLflow(Logger):
 
     def trial_begins(self, trial: Trial, told: float) -> None:
         of_trial = {"search": str(self.path), "trial": str(trial.number)}
-        wanted = " and ".join(f"tags.{key} = '{value}'" for key, value in of_trial.items())
-        found = [run.info.run_id for run in self._client.search_runs([self._experiment], wanted)]
+        runs = self._client.search_runs([self._experiment], f"tags.trial = '{trial.number}'")
+        found = [run.info.run_id for run in runs if run.data.tags.get("search") == of_trial["search"]]
         for each in found if not told else []:
             self._client.delete_run(each)
         if found and told:

@@ -31,8 +31,9 @@ class WeightsAndBiases(Logger):
     def search_begins(self) -> None:
         import wandb
 
-        unset = "online" if wandb.api.api_key else "offline"
-        self._mode: Any = os.environ.get("WANDB_MODE") or unset
+        self._mode: Any = os.environ.get("WANDB_MODE")
+        if not self._mode:
+            self._mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
         identity = self.path / "wandb" / "search-id"
         if not identity.exists():
             identity.parent.mkdir(exist_ok=True)

@@ -1,7 +1,10 @@
 """Loggers hear of a search, once, whatever ranks it has, and cost it nothing where they fail."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
 
+ROOT = Path(__file__).parents[2]
 NOTEBOOK = "tests.loggers.recorded:Notebook"
 
 
@@ -119,3 +123,22 @@ def test_trainings_that_are_kept_have_them_too(tmp_path: Path) -> None:
     train.main(["vit_digits", *options, "--threads", "1", "--out", str(tmp_path / "run")])
     first = ["begin 0 0", "epoch 0 1", "end 0 complete True"]
     assert heard(tmp_path / "run") == ["search begins", *first, "search ends"]
+
+
+def test_a_search_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    """Its loggers hear what is in the trial files, then that it ends; a resumed one goes on from there."""
+    out, release = tmp_path / "run", tmp_path / "release"
+    changes = ["score.trainable_weight=0.0", "dense_baseline=false", "trials=1", f"loggers=[{NOTEBOOK}]"]
+    begun = [sys.executable, "-c", SCRIPT, str(out), "tests.objectives:held"]
+    environment = os.environ | {"RELEASE": str(release)}
+    search = subprocess.Popen([*begun, "", *changes], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    file = out / "heard.txt"
+    while not (file.exists() and "epoch 0 1" in heard(out)):
+        assert search.poll() is None
+        time.sleep(0.1)
+    search.kill()
+    search.wait()
+    release.touch()
+    subprocess.run([*begun, "resume", *changes], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    first = ["search begins", "begin 0 0", "epoch 0 1", "search ends"]
+    assert heard(out) == [*first, "search begins", "begin 0 1", "epoch 0 2", "end 0 complete True", "search ends"]

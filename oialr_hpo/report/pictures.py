@@ -78,7 +78,7 @@ def _scatter(figure: Figure, axes: Axes, trace: go.Scatter) -> None:
         look: dict[str, Any] = {"linestyle": style, "linewidth": width, "drawstyle": drawn, "label": label}
         axes.plot(x, y, color=_color(trace.line.color), alpha=opacity, **look)
         label = None
-    if "markers" in (trace.mode or ""):
+    if "markers" in (trace.mode or "") and len(x):
         marker = trace.marker
         sizes = np.broadcast_to(np.asarray(marker.size if marker.size is not None else 6, float), len(x)) ** 2 * 0.55
         look = {"marker": MARKERS.get(marker.symbol, "o"), "s": sizes, "label": label}

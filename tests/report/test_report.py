@@ -120,6 +120,12 @@ def test_every_chart_is_a_picture_too(written: list[Path]) -> None:
         assert np.asarray(matplotlib.image.imread(path))[..., :3].std() > 0.02
 
 
+def test_a_search_whose_trials_all_break_a_constraint_is_drawn(tmp_path: Path) -> None:
+    changes = ["trials=4", "score={minimize: [error, trainable_percent]}", "constraints={error: {max: -1}}"]
+    found = search.run("vit_digits", changes=changes, out=tmp_path, objective="tests.objectives:eventful", jobs=2)
+    assert any(file.name == "pareto.png" for file in write(found, tmp_path))
+
+
 def test_a_report_of_a_running_search_shows_what_there_is(full: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(full.path, tmp_path / "running")
     for file in (tmp_path / "running" / "trials").iterdir():

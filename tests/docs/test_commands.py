@@ -123,7 +123,11 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"cluster", r"check vit_digits", Parse(ELSEWHERE)),
     (r"measured", r"reproduce vit_digits", run("--methods dense --seeds 0 --jobs 1", DIGITS | {"trials": 2})),
     (r"measured", r"reproduce table", Parse(GPUS)),
-    (r"measured", r"reproduce vgg_digits", Parse("the comparisons' tests run several methods")),
+    (
+        r"measured",
+        r"reproduce (vgg_digits|vgg16_cifar) .*--methods dense",
+        Parse("reduced, the comparisons' tests run several methods"),
+    ),
     (r"measured", r"search vit_digits|train vgg16_cifar|utilization vgg16_cifar|benchmark", Parse(HOURS)),
     (r"README|cluster", r"^(cp|sbatch|bash|apptainer)\b", Exists(OTHER_MACHINE)),
     (r"measured", r"^git show ", Exists("it needs an earlier commit")),

@@ -1,4 +1,4 @@
-"""A network that is dense at first, and from which channels are removed for good while it is trained."""
+"""A network that is whole at first, and from which channels are removed for good while it is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Narrowing(Method):
-    """Removes output channels of convolutions that only other layers read, after some of the optimizer's steps.
+    """Removes output channels of convolutions that only other layers read.
 
     Attributes:
         channels: of the network, which removes them.
@@ -35,8 +35,7 @@ class Narrowing(Method):
             self.narrow()
 
     def narrow(self) -> None:
-        """Remove what is to go after this step."""
-        raise NotImplementedError
+        """Remove what is to go after this step of the optimizer; a method with steps of its own makes it there."""
 
     def layers(self) -> dict[str, int | float]:
         full, widths = self.channels.full_widths(), self.channels.widths()

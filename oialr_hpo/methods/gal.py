@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings, Step
+from oialr_hpo.methods._narrowing import Narrowing
 from oialr_hpo.section import Duration, steps
 
 if TYPE_CHECKING:
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
 MASK = "gal_mask"
 
 
-class GAL(Method):
+class GAL(Narrowing):
     """Masks the output channels of all convolutions that can lose some without touching another layer's.
-
-    Attributes:
-        steps: made so far.
 
     Raises:
         ValueError: there are none, or the network's output is no tensor.
@@ -47,7 +45,6 @@ class GAL(Method):
     """
 
     name = "gal"
-    of_layers = "widths"
 
     class Settings(MethodSettings):
         """GAL's own settings (section 3), and how long its parts are."""
@@ -66,7 +63,6 @@ class GAL(Method):
         import torch
 
         from oialr_hpo.methods._adversary import Adversary
-        from oialr_hpo.methods._channels import Channels
         from oialr_hpo.methods._fista import Masks
         from oialr_hpo.oialr.averages import copy_in
         from oialr_hpo.oialr.distributed import process_group, unwrapped
@@ -74,7 +70,6 @@ class GAL(Method):
         super().__init__(settings, loop)
         self.network = unwrapped(loop.model)
         self._averages = [copy_in(average, self.network) for average in loop.averages]
-        self._channels = Channels(loop, self.name)
         self._group = process_group(loop.model)
         self._from, self._until = steps(settings.delay, loop.total_steps), settings.change_over(loop.total_steps)
         device = next(self.network.parameters()).device
@@ -82,10 +77,9 @@ class GAL(Method):
             with torch.no_grad():
                 outputs = self._outputs(copy.deepcopy(self.network).eval(), next(loop.batches()))
             self._adversary = Adversary(outputs.shape[1], device, self._group)
-            starts = {name: torch.randn(width).to(device) for name, width in self._channels.widths().items()}
-        self._masks = Masks({name: self._channels.agreed(start) for name, start in starts.items()})
+            starts = {name: torch.randn(width).to(device) for name, width in self.channels.widths().items()}
+        self._masks = Masks({name: self.channels.agreed(start) for name, start in starts.items()})
         self._baseline: nn.Module | None = None
-        self.steps = 0
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         if self._baseline is None:
@@ -148,7 +142,7 @@ class GAL(Method):
         if values is not None:
             self._baseline.load_state_dict(values)
         for network in (self.network, *self._averages):
-            for name, layer in self._channels.layers.items():
+            for name, layer in self.channels.layers.items():
                 for reader, _ in layer.readers:
                     attach_mask(network.get_submodule(reader), self._masks.values[name], self._masks.points[name])
         self.loop.optimizer.param_groups[0]["params"] += self._masks.points.values()  # float16 unscales their gradients
@@ -168,7 +162,7 @@ class GAL(Method):
 
     def _show(self) -> None:
         """The masks as they are, to the network outside of training."""
-        for name, layer in self._channels.layers.items():
+        for name, layer in self.channels.layers.items():
             for reader, _ in layer.readers:
                 self.network.get_submodule(reader).get_buffer(MASK).copy_(self._masks.values[name])
 
@@ -181,16 +175,10 @@ class GAL(Method):
         for network in (self.network, *self._averages):
             fold_all(network)
         kept = {name: values.nonzero().flatten().tolist() for name, values in self._masks.values.items()}
-        self._channels.keep_all({name: channels or [0] for name, channels in kept.items()})
+        self.channels.keep_all({name: channels or [0] for name, channels in kept.items()})
 
     def layers(self) -> dict[str, int | float]:
-        return {**self._channels.widths()} if self.steps >= self._until else {}
-
-    def full_layers(self) -> dict[str, int | float]:
-        return {**self._channels.full_widths()}
-
-    def tracked(self) -> list[str]:
-        return self._channels.tracked(super().tracked())
+        return {**self.channels.widths()} if self.steps >= self._until else {}
 
     def finish(self, network: nn.Module) -> nn.Module:
         fold_all(network)
@@ -198,26 +186,21 @@ class GAL(Method):
 
     @classmethod
     def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.methods._channels import load_narrow
-
         masks = {name: value for name, value in weights.items() if name.endswith(f".{MASK}")}
-        network = load_narrow(network, {name: value for name, value in weights.items() if name not in masks})
+        network = super().load_weights(network, {name: each for name, each in weights.items() if name not in masks})
         for name, value in masks.items():
             fold(network.get_submodule(name.removesuffix(f".{MASK}")), value)
         return network
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "channels": self._channels.state_dict(),
+        return super().state_dict() | {
             "masks": self._masks.state_dict(),
             "adversary": self._adversary.state_dict(),
             "baseline": self._baseline.state_dict() if self._baseline is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        self._channels.load_state_dict(state["channels"])
+        super().load_state_dict(state)
         self._masks.load_state_dict(state["masks"])
         self._adversary.load_state_dict(state["adversary"])
         if state["baseline"] is not None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import MethodSettings, Step
+from oialr_hpo.methods._narrowing import Narrowing
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
-class SFP(Method):
+class SFP(Narrowing):
     """After every epoch the filters of a convolution with the smallest L2 norms are set to zero, and go on being
     trained; after the last one they are removed for good (Algorithm 1).
 
@@ -29,13 +30,9 @@ class SFP(Method):
 
     Records tell the widths and the number of parameters of an epoch's network without its zero filters, all of which
     are trained, until they are removed.
-
-    Attributes:
-        steps: made so far.
     """
 
     name = "sfp"
-    of_layers = "widths"
 
     class Settings(MethodSettings):
         """SFP's own setting (arXiv:1808.06866, section 3.2)."""
@@ -47,27 +44,20 @@ class SFP(Method):
             description="P: of each layer's filters, zero after every epoch, removed at the end",
         )
 
-    def __init__(self, settings: Settings, loop: Loop) -> None:
-        from oialr_hpo.methods._channels import Channels
-
-        super().__init__(settings, loop)
-        self._channels = Channels(loop, self.name)
-        self.steps = 0
-
     def make_step(self, step: Step) -> None:
         step.backward()
         step.update()
         self.steps += 1
         if self.steps % self.loop.steps_per_epoch == 0:
-            kept = {name: self._largest(layer.conv) for name, layer in self._channels.layers.items()}
+            kept = {name: self._largest(layer.conv) for name, layer in self.channels.layers.items()}
             if self.steps == self.loop.total_steps:
-                self._channels.keep_all(kept)
+                self.channels.keep_all(kept)
             else:
                 self._clear(kept)
 
     def _largest(self, conv: nn.Conv2d) -> list[int]:
         """The filters that stay."""
-        norms = self._channels.agreed(conv.weight.detach().flatten(1).norm(dim=1))
+        norms = self.channels.agreed(conv.weight.detach().flatten(1).norm(dim=1))
         number = min(math.floor(round(self.settings.rate * len(norms), 9)), len(norms) - 1)
         return sorted(norms.argsort(stable=True)[number:].tolist())
 
@@ -76,7 +66,7 @@ class SFP(Method):
         from oialr_hpo.oialr.optimizer_state import LINEAR
 
         for name, filters in kept.items():
-            weights = [network.get_parameter(f"{name}.weight") for network in self._channels.networks()]
+            weights = [network.get_parameter(f"{name}.weight") for network in self.channels.networks()]
             known = self.loop.optimizer.state.get(weights[0], {})
             stays = weights[0].new_zeros(len(weights[0])).index_fill(0, weights[0].new_tensor(filters).long(), 1)
             for each in (*weights, *(known[key] for key in known if key in LINEAR)):
@@ -84,35 +74,16 @@ class SFP(Method):
                     each.data.mul_(stays.view(-1, 1, 1, 1))
 
     def layers(self) -> dict[str, int | float]:
-        return {name: len(filters) for name, filters in nonzero(self._channels.layers, self.loop.model).items()}
-
-    def full_layers(self) -> dict[str, int | float]:
-        return {**self._channels.full_widths()}
+        return {name: len(filters) for name, filters in nonzero(self.channels.layers, self.loop.model).items()}
 
     def parameters(self) -> tuple[int, int]:
         widths = {name: int(width) for name, width in self.layers().items()}
-        return self._channels.parameters(widths), super().parameters()[1]
-
-    def tracked(self) -> list[str]:
-        return self._channels.tracked(super().tracked())
+        return self.channels.parameters(widths), super().parameters()[1]
 
     def finish(self, network: nn.Module) -> nn.Module:
         """Where the last epoch's network is not the one that is used, zero filters are still there."""
-        self._channels.keep_in(network, nonzero(self._channels.layers, network))
+        self.channels.keep_in(network, nonzero(self.channels.layers, network))
         return network
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.methods._channels import load_narrow
-
-        return load_narrow(network, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"channels": self._channels.state_dict(), "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._channels.load_state_dict(state["channels"])
-        self.steps = state["steps"]
 
 
 def nonzero(layers: Mapping[str, Any], model: nn.Module) -> dict[str, list[int]]:

@@ -9,6 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oialr_hpo.oialr.distributed import agreed
+
 HIDDEN = 128, 256, 128
 MOMENTUM, WEIGHT_DECAY = 0.9, 2e-4
 
@@ -51,8 +53,7 @@ class Adversary:
         self.optimizer = torch.optim.SGD(self.network.parameters(), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         self._group = group
         for parameter in self.network.parameters():
-            if group is not None:
-                dist.broadcast(parameter.data, dist.get_global_rank(group, 0), group)
+            parameter.data = agreed(parameter.data, group)
 
     def learn(self, outputs: Tensor, targets: Tensor, eta: float) -> None:
         """A step of D on the samples of all processes, with the learning rate η."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from oialr_hpo.methods import Loop
 from oialr_hpo.methods._channel_graph import Place, Unfollowed, cut, removable, tell_sizes
 from oialr_hpo.oialr.averages import copy_in
-from oialr_hpo.oialr.distributed import process_group, rebuild, unwrapped
+from oialr_hpo.oialr.distributed import agreed, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.optimizers import Optimizers
 
 
@@ -116,10 +115,7 @@ class Channels:
 
     def agreed(self, values: Tensor) -> Tensor:
         """The first process's values on all that train the network together."""
-        if (group := process_group(self._loop.model)) is not None:
-            values = values.contiguous()
-            dist.broadcast(values, dist.get_global_rank(group, 0), group)
-        return values
+        return agreed(values, process_group(self._loop.model))
 
     def widths(self) -> dict[str, int]:
         """Output channels of each layer."""

@@ -81,9 +81,7 @@ class Factors:
         for name, thin in self.thin.items():
             down, up = thin.down.get_parameter("weight"), thin.up.get_parameter("weight")
             self.optimizers.replace(self.weights[name], up)
-            for group in self.optimizers.groups():
-                if any(parameter is up for parameter in group["params"]):
-                    group["params"].append(down)
+            self.optimizers.add_beside(up, down)
             self.optimizers.start_momentum((up, down))
         rebuild(self._loop.model)
         for average in self._averages:

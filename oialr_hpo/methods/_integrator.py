@@ -50,9 +50,7 @@ class Integrator:
         self.shape = len(full.u), full.vt.shape[1]
         self._in_bases(full.u[:, :rank], full.sigma[:rank, :rank], full.vt[:rank])
         self.k, self.lt = Parameter(self.u.detach().clone()), Parameter(self.vt.detach().clone())
-        for each in optimizers.groups():
-            if any(parameter is self.s for parameter in each["params"]):
-                each["params"] += [self.k, self.lt]
+        optimizers.add_beside(self.s, self.k, self.lt)
 
     @exactly()
     def to_k(self) -> Parameter:

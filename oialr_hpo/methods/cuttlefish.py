@@ -65,10 +65,8 @@ class Cuttlefish(Method):
         from oialr_hpo.oialr.distributed import process_group
 
         super().__init__(settings, loop)
-        self._factors, self._group = (
-            Factors(self.name, loop, keep_first=True, keep_last=True),
-            process_group(loop.model),
-        )
+        self._factors = Factors(self.name, loop, keep_first=True, keep_last=True)
+        self._group = process_group(loop.model)
         self._window = max(2, round(loop.total_steps / loop.steps_per_epoch / 20))
         self.steps, self.switched = 0, False
         self.curves: dict[str, list[float]] = {name: [] for name in self._factors.weights}
@@ -94,12 +92,11 @@ class Cuttlefish(Method):
 
     def _measure(self) -> None:
         import torch
-        import torch.distributed as dist
+
+        from oialr_hpo.oialr.distributed import agreed
 
         weights = self._factors.weights.values()
-        ranks = torch.stack([stable_rank(weight.detach().flatten(1)) for weight in weights])
-        if self._group is not None:
-            dist.broadcast(ranks, dist.get_global_rank(self._group, 0), self._group)
+        ranks = agreed(torch.stack([stable_rank(weight.detach().flatten(1)) for weight in weights]), self._group)
         for curve, rank in zip(self.curves.values(), ranks.tolist(), strict=True):
             curve.append(rank)
 

@@ -131,11 +131,9 @@ class RigL(Method):
 
     def _set_mask(self, name: str, mask: Tensor) -> None:
         """Clear what is not active before and after, of the weight, of its averages and of what the optimizer knows."""
-        import torch.distributed as dist
+        from oialr_hpo.oialr.distributed import agreed
 
-        if self._group is not None:
-            mask = mask.contiguous()
-            dist.broadcast(mask, dist.get_global_rank(self._group, 0), self._group)
+        mask = agreed(mask, self._group)
         stays = mask & self.masks.get(name, mask)
         weight = self._weights[name]
         for each in (weight, *self._averaged[name], *self.loop.optimizer.state.get(weight, {}).values()):

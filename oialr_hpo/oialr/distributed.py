@@ -38,14 +38,19 @@ def process_group(model: nn.Module) -> dist.ProcessGroup | None:
     return model.process_group if isinstance(model, DistributedDataParallel) else None
 
 
+def agreed(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The group's first rank's values on all its ranks, contiguous; in the tensor itself where it is so."""
+    tensor = tensor.contiguous()
+    if group is not None:
+        dist.broadcast(tensor, dist.get_global_rank(group, 0), group)
+    return tensor
+
+
 def from_first_rank(
     factors: tuple[Tensor, Tensor, Tensor], group: dist.ProcessGroup | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The group's first rank's `factors` on all its ranks: an SVD may differ in its last bits elsewhere."""
-    u, s, vt = (factor.contiguous() for factor in factors)
-    if group is not None:
-        for factor in (u, s, vt):
-            dist.broadcast(factor, dist.get_global_rank(group, 0), group)
+    u, s, vt = (agreed(factor, group) for factor in factors)
     return u, s, vt
 
 

@@ -91,6 +91,12 @@ class Optimizers:
         """All parameter groups, each once."""
         return list({id(group): group for holder in self._holders for group in holder.param_groups}.values())
 
+    def add_beside(self, held: Parameter, *new: Parameter) -> None:
+        """Adds parameters to the group that has another one; does nothing where no optimizer holds that."""
+        for group in self.groups():
+            if any(parameter is held for parameter in group["params"]):
+                group["params"] += new
+
     def held(self) -> set[int]:
         """The ids of all parameters in the groups."""
         return {id(parameter) for group in self.groups() for parameter in group["params"]}

@@ -15,6 +15,7 @@ from oialr_hpo.methods._channel_graph import Place, Unfollowed, cut, removable, 
 from oialr_hpo.oialr.averages import copy_in
 from oialr_hpo.oialr.distributed import agreed, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.optimizers import Optimizers
+from oialr_hpo.oialr.randomness import random_state_kept
 
 
 @dataclass
@@ -170,6 +171,5 @@ def _has_convolutions(network: nn.Module) -> bool:
 
 
 def _found(network: nn.Module, loop: Loop) -> dict[str, Any]:
-    device = next(network.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with random_state_kept(next(network.parameters()).device):
         return removable(network, loop.loss, next(iter(loop.batches())))

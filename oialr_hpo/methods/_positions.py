@@ -14,6 +14,7 @@ from oialr_hpo.oialr import plan
 from oialr_hpo.oialr.distributed import unwrapped
 from oialr_hpo.oialr.layers import LowRankConv1D, LowRankConvTranspose, low_rank_kind
 from oialr_hpo.oialr.planning import Layer
+from oialr_hpo.oialr.randomness import random_state_kept
 
 
 def positions_of(loop: Loop, names: Collection[str]) -> dict[str, float]:
@@ -21,7 +22,6 @@ def positions_of(loop: Loop, names: Collection[str]) -> dict[str, float]:
     training batch: so many times 2 m n FLOPs take their products. The network and the random numbers stay as they are.
     """
     network = unwrapped(loop.model)
-    device = next(network.parameters()).device
     probe = copy.deepcopy(network).eval()
     found = dict.fromkeys(names, 0.0)
     for layer in plan(network):
@@ -29,7 +29,7 @@ def positions_of(loop: Loop, names: Collection[str]) -> dict[str, float]:
             around = probe.get_submodule(name.rpartition(".")[0])
             used = around if isinstance(around, nn.MultiheadAttention) else probe.get_submodule(name)
             used.register_forward_hook(_counting(found, layer), with_kwargs=True)
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.no_grad(), random_state_kept(next(network.parameters()).device):
         loop.loss(probe, next(loop.batches()))
     return found
 

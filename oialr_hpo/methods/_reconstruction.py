@@ -14,6 +14,7 @@ from oialr_hpo.methods import Loop
 from oialr_hpo.oialr.averages import copy_in
 from oialr_hpo.oialr.decomposition import exactly
 from oialr_hpo.oialr.distributed import unwrapped
+from oialr_hpo.oialr.randomness import random_state_kept
 
 Take = Callable[[Tensor, Tensor], None]
 """Is shown what a layer gets and gives, both of the same images, in their first dimension."""
@@ -58,11 +59,10 @@ def look(loop: Loop, images: int, watched: Sequence[tuple[nn.Module, Mapping[nn.
 @contextmanager
 def _quiet(networks: Sequence[nn.Module]) -> Iterator[None]:
     modes = [(module, module.training) for network in networks for module in network.modules()]
-    devices = {parameter.device for network in networks for parameter in network.parameters()}
     for network in networks:
         network.eval()
     try:
-        with exactly(), torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
+        with exactly(), random_state_kept(next(networks[0].parameters()).device):
             yield
     finally:
         for module, mode in modes:

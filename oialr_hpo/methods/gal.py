@@ -66,6 +66,7 @@ class GAL(Narrowing):
         from oialr_hpo.methods._fista import Masks
         from oialr_hpo.oialr.averages import copy_in
         from oialr_hpo.oialr.distributed import process_group, unwrapped
+        from oialr_hpo.oialr.randomness import random_state_kept
 
         super().__init__(settings, loop)
         self.network = unwrapped(loop.model)
@@ -73,7 +74,7 @@ class GAL(Narrowing):
         self._group = process_group(loop.model)
         self._from, self._until = steps(settings.delay, loop.total_steps), settings.change_over(loop.total_steps)
         device = next(self.network.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with random_state_kept(device):
             with torch.no_grad():
                 outputs = self._outputs(copy.deepcopy(self.network).eval(), next(loop.batches()))
             self._adversary = Adversary(outputs.shape[1], device, self._group)

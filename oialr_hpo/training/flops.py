@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from oialr_hpo.oialr import merge
 from oialr_hpo.oialr.layers import LowRank
+from oialr_hpo.oialr.randomness import random_state_kept
 from oialr_hpo.tasks import Task
 from oialr_hpo.training.sizes import Dense
 
@@ -47,7 +48,7 @@ def inference_flops(task: Task, network: nn.Module, device: torch.device, dense:
     if not found:
         return {}
     if dense.flops is None:
-        with _random_state_kept(device):
+        with random_state_kept(device):
             built = task.build_model().to(device)
         dense.flops = flops_of_a_sample(task, built, device) or 0.0
     return {"inference_flops": found} | ({"flops_percent": 100 * found / dense.flops} if dense.flops else {})
@@ -71,16 +72,12 @@ def flops_of_a_sample(task: Task, network: nn.Module, device: torch.device) -> f
             network = merge(copy.deepcopy(network))
         network.eval()
         recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
-        with _random_state_kept(device):
+        with random_state_kept(device):
             batch = next(iter(task.train_batches(1)))
             flops = count_flops(lambda: task.loss(network, batch), recurrent)
         return flops / len(next(leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)))
     except Exception:  # of code of the user's that was not made for this: no training fails by being measured
         return None
-
-
-def _random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 @contextmanager

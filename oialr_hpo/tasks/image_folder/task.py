@@ -11,6 +11,7 @@ import torch
 from timm.data import RealLabelsImagenet, create_loader
 from torch import Tensor, nn
 
+from oialr_hpo.oialr.randomness import random_state_kept
 from oialr_hpo.tasks.image_classification.classification import (
     Batch,
     check_batch,
@@ -71,7 +72,7 @@ class ImageFolder:
         random.seed(self._seed * 1_000_003 + epoch)  # of timm's random erasing, which happens in this process
         batches = iter(Batches(self._training))
         for step in range(self.steps_per_epoch):
-            with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            with random_state_kept(self._device):
                 torch.manual_seed(((self._seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
                 batch = next(batches)  # the first one draws the order and the workers' seeds
             yield batch

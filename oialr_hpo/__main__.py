@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from oialr_hpo.commands import command
-from oialr_hpo.mistake import Mistake, hint
+from oialr_hpo.commands import command, subcommand
 
 COMMANDS = {
     "list": "the experiments that ship with the package",
@@ -26,7 +25,9 @@ COMMANDS = {
 }
 ROOMS = ("report", "utilization", "benchmark")
 """Commands that are not the front of their room."""
-FIRST_STEPS = """\
+FURTHER = """\
+  --version   of the package
+
   oialr-hpo search vit_digits        two minutes, real images, nothing to download
   oialr-hpo status runs/vit_digits   also while it runs
   oialr-hpo COMMAND --help           what a command can do"""
@@ -35,18 +36,14 @@ FIRST_STEPS = """\
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command with its own options."""
-    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
-        lines = "\n".join(f"  {name:12} {about}" for name, about in COMMANDS.items())
-        print(f"usage: oialr-hpo COMMAND [options]\n\n{lines}\n  {'--version':12} of the package\n\n{FIRST_STEPS}")
-    elif name == "--version":
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    if given[:1] == ["--version"]:
         print(f"oialr_hpo {version('oialr_hpo')}")
-    elif name in COMMANDS:
+    elif chosen := subcommand(given, "command", "oialr-hpo COMMAND [options]\n", COMMANDS, FURTHER):
+        name, options = chosen
         if (here := os.getcwd()) not in sys.path:  # as `python -m` does it, for tasks of one's own
             sys.path.insert(0, here)
         import_module(f"oialr_hpo.{name}{'.__main__' if name in ROOMS else ''}").main(options)
-    else:
-        raise Mistake(f"no command {name!r};{hint(name, COMMANDS)} known: {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":

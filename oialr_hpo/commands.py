@@ -4,7 +4,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.extension import Room
-from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, one_line, reason
+from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, hint, one_line, reason
 from oialr_hpo.runs.trial import RETRIED
 
 P = ParamSpec("P")
@@ -123,6 +123,34 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--stage-dir", type=path, metavar="DIR", help="on every node's local disk: the data is copied there once"
         )
+
+
+def subcommand(
+    arguments: Sequence[str] | None, what: str, usage: str, known: Mapping[str, str], more: str = ""
+) -> tuple[str, list[str]] | None:
+    """A name from the arguments of a command that is many (None: of this process), and the options behind it.
+
+    Args:
+        what: it is a name of.
+        usage: the first line of the help.
+        known: names, and what each is about.
+        more: of the help, below them.
+
+    Returns:
+        None where the help was asked for, and is printed.
+
+    Raises:
+        Mistake: there is none of this name.
+    """
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        width = max(map(len, known))
+        lines = [f"  {each:{width}} {about}" for each, about in known.items()]
+        print("\n".join([f"usage: {usage}", *lines, *([more] if more else [])]))
+        return None
+    if name not in known:
+        raise Mistake(f"no {what} {name!r};{hint(name, known)} known: {', '.join(known)}")
+    return name, options
 
 
 def written(files: Iterable[Path], before: Container[Path]) -> str:

@@ -1,12 +1,10 @@
 """`python -m oialr_hpo.benchmark NAME ...`: runs the module of that name, see `NAMES`."""
 
 import os
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from oialr_hpo.commands import command
-from oialr_hpo.mistake import Mistake, hint
+from oialr_hpo.commands import command, subcommand
 
 NAMES = {
     "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
@@ -25,14 +23,10 @@ NAMES = {
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
-    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
-        lines = "\n".join(f"  {name:11} {text}" for name, text in NAMES.items())
-        print(f"usage: python -m oialr_hpo.benchmark NAME [options]\n{lines}")
-        return
-    if name not in NAMES:
-        raise Mistake(f"no benchmark {name!r};{hint(name, NAMES)} known: {', '.join(NAMES)}")
-    import_module(f"oialr_hpo.benchmark.{name}").main(options)
+    chosen = subcommand(arguments, "benchmark", "python -m oialr_hpo.benchmark NAME [options]", NAMES)
+    if chosen:
+        name, options = chosen
+        import_module(f"oialr_hpo.benchmark.{name}").main(options)
 
 
 if __name__ == "__main__":

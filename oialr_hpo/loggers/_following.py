@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from oialr_hpo.files import write_whole
 from oialr_hpo.loggers._logger import Logger
 from oialr_hpo.mistake import described, one_line
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.events import Event, Events, parse
+from oialr_hpo.runs.events import Event, Events, parse, worker_of
 from oialr_hpo.runs.fit import complete
 from oialr_hpo.runs.history import History
 from oialr_hpo.runs.trial import State, Trial
@@ -43,9 +42,8 @@ class Following:
     def poll(self) -> None:
         """Tell what is new."""
         concerned: set[int] = set()
-        for file in sorted((self._run.path / "trials").glob("rank-*.jsonl")):
-            with suppress(ValueError):  # a copy that someone made beside it
-                concerned |= self._history.take(Events(int(file.stem.removeprefix("rank-")), self._new(file), 0))
+        for file in self._run.trial_files():
+            concerned |= self._history.take(Events(worker_of(file), self._new(file), 0))
         for number in sorted(concerned):
             trial = self._history.trial(number)
             complete([trial], self._experiment)

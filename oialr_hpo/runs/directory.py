@@ -21,7 +21,7 @@ from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.fit import complete, misfit
 from oialr_hpo.runs.lease import Lease, Taken
 from oialr_hpo.runs.log import TrialLog
-from oialr_hpo.runs.rows import Rows, of_epochs, of_trials
+from oialr_hpo.runs.rows import of_epochs, of_trials
 from oialr_hpo.runs.trial import Trial
 from oialr_hpo.runs.usage import Span, Usage
 
@@ -187,7 +187,7 @@ class RunDirectory:
         """When the search was last seen, in time.time(), if it ended without a word; else None."""
         if not self._lease.abandoned:
             return None
-        return max(file.stat().st_mtime for file in (self._lease.path, *self._files()))
+        return max(file.stat().st_mtime for file in (self._lease.path, *self.trial_files()))
 
     def checkpoint(self, number: int) -> Path:
         """Where the unfinished training of a trial is kept."""
@@ -200,7 +200,7 @@ class RunDirectory:
 
     def _tell_damage(self) -> None:
         """Say in a line how much of the trial files cannot be read, if anything."""
-        counts = {file.name: read(file).damaged for file in self._files()}
+        counts = {file.name: read(file).damaged for file in self.trial_files()}
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
         if listed:
             print(one_line(f"{self.path / 'trials'}: cut off or damaged lines left out: {listed}"), file=sys.stderr)
@@ -221,7 +221,7 @@ class RunDirectory:
         Raises:
             Mistake: pandas is not installed.
         """
-        return _frame(of_trials(self.trials(), self.experiment))
+        return of_trials(self.trials(), self.experiment).to_dataframe()
 
     def curves(self) -> "pandas.DataFrame":
         """A row per epoch of every trial, with the numbers of its record.
@@ -229,7 +229,7 @@ class RunDirectory:
         Raises:
             Mistake: pandas is not installed.
         """
-        return _frame(of_epochs(self.trials()))
+        return of_epochs(self.trials()).to_dataframe()
 
     def spans(self) -> list[Span]:
         """What every worker did and when, up to its last event."""
@@ -239,22 +239,15 @@ class RunDirectory:
         """How the time of the workers was used, up to the last event of each."""
         return usage.usage(self._events())
 
-    def _files(self) -> list[Path]:
+    def trial_files(self) -> list[Path]:
+        """The append-only files of the workers."""
         files = (self.path / "trials").glob("rank-*.jsonl")
         return sorted(file for file in files if TRIAL_FILE.fullmatch(file.name))
 
     def _events(self) -> list[Events]:
-        return [read(file) for file in self._files()]
+        return [read(file) for file in self.trial_files()]
 
     def _yaml(self, name: str) -> Any:
         from oialr_hpo.experiment import strict_yaml
 
         return strict_yaml.read(self.path / name)
-
-
-def _frame(table: Rows) -> "pandas.DataFrame":
-    try:
-        import pandas
-    except ImportError:
-        raise Mistake('tables need pandas; pip install "oialr_hpo[analysis]"') from None
-    return pandas.DataFrame(table.rows, columns=table.columns)

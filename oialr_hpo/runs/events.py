@@ -44,7 +44,12 @@ def read(file: Path) -> Events:
                 damaged += bool(line.strip())
             else:
                 events.append(event)
-    return Events(int(file.stem.removeprefix("rank-")), events, damaged)
+    return Events(worker_of(file), events, damaged)
+
+
+def worker_of(file: Path) -> int:
+    """Whose trial file `rank-N.jsonl` it is."""
+    return int(file.stem.removeprefix("rank-"))
 
 
 def number(value: Any) -> bool:

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas
 
 OF_A_TRIAL = ("number", "role", "state", "reason", "worker", "seed", "started", "seconds", "setup_seconds", "violation")
 
@@ -15,6 +19,18 @@ class Rows(NamedTuple):
 
     columns: list[str]
     rows: list[list[Any]]
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The same for pandas.
+
+        Raises:
+            Mistake: it is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise Mistake('tables need pandas; pip install "oialr_hpo[analysis]"') from None
+        return pandas.DataFrame(self.rows, columns=self.columns)
 
 
 def of_trials(trials: Sequence[Trial], experiment: Experiment) -> Rows:

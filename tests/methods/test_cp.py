@@ -15,6 +15,7 @@ from oialr_hpo.methods import Loop
 from oialr_hpo.methods.cp import CP, lasso, reconstructed
 from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training.objective import evaluate
+from tests.methods.interruption import interrupted_after
 from tests.methods.reconstruction import SMALL, Idle, attach, check, network, small_task, worked_out
 
 EVERYWHERE = {"images": 100, "samples": 10_000, "depth": 1.0}
@@ -123,12 +124,8 @@ def test_weights_that_samples_do_not_tell_stay() -> None:
 @pytest.mark.parametrize("interrupted", [1, 2])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
     experiment = load("vgg_digits", []).with_settings(INTERRUPTED)
-    first = evaluate(experiment, seed=0, checkpoint=tmp_path / "checkpoint.pt")
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
     weights = tmp_path / "weights.safetensors"
-    records += evaluate(experiment, seed=0, checkpoint=tmp_path / "checkpoint.pt", weights=weights)
+    records = interrupted_after(interrupted, experiment, tmp_path, 0, weights)
     for one, other in zip(records, evaluate(experiment, seed=0), strict=True):
         assert all(one[key] == other[key] for key in ("train_loss", "loss", "widths", "parameters"))
     assert not records[0]["widths"] and records[1]["total_percent"] == records[2]["total_percent"] < 80

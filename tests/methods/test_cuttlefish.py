@@ -15,6 +15,7 @@ from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.methods import Loop
 from oialr_hpo.methods.cuttlefish import Cuttlefish
 from oialr_hpo.training.objective import build_task, evaluate
+from tests.methods.interruption import interrupted_after
 
 INSIDE = ("1", "2", "3")
 SMALL = {
@@ -192,12 +193,8 @@ def small(**changes: Any) -> Experiment:
 def test_an_interrupted_training_goes_on_to_the_same_numbers(
     interrupted: int, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    checkpoint, weights = tmp_path / "checkpoint.pt", tmp_path / "weights.safetensors"
-    first = evaluate(small(**changes), seed=3, checkpoint=checkpoint)
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(small(**changes), seed=3, checkpoint=checkpoint, weights=weights)
+    weights = tmp_path / "weights.safetensors"
+    records = interrupted_after(interrupted, small(**changes), tmp_path, 3, weights)
     unbroken = list(evaluate(small(**changes), seed=3))
     for key in ("train_loss", "loss", "ranks", "total_percent", "trainable_percent"):
         assert [record[key] for record in records] == [record[key] for record in unbroken]

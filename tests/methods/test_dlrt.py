@@ -14,6 +14,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.methods import Loop, load_method
 from oialr_hpo.oialr import load_low_rank
 from oialr_hpo.training.objective import evaluate
+from tests.methods.interruption import interrupted_after
 from tests.tiny_task import Network, tiny
 
 LR = 0.1
@@ -161,12 +162,7 @@ def test_ranks_fall_within_the_tolerance_and_all_is_counted() -> None:
 @pytest.mark.parametrize(("interrupted", "adaptive"), [(1, True), (3, False)])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, adaptive: bool, tmp_path: Path) -> None:
     changes = {"method": "dlrt", "dlrt.tolerance": 0.3, "dlrt.adaptive": adaptive, "training.ema_decay": 0.5}
-    checkpoint = tmp_path / "checkpoint.pt"
-    first = evaluate(tiny(**changes), seed=3, checkpoint=checkpoint)
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(tiny(**changes), seed=3, checkpoint=checkpoint)
+    records = interrupted_after(interrupted, tiny(**changes), tmp_path, 3)
     unbroken = list(evaluate(tiny(**changes), seed=3))
     for key in ("train_loss", "mse", "mark", "ranks", "total_percent"):
         assert [record[key] for record in records] == [record[key] for record in unbroken]

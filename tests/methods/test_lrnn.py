@@ -13,6 +13,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.methods import Loop
 from oialr_hpo.methods.lrnn import LRNN
 from oialr_hpo.training.objective import evaluate
+from tests.methods.interruption import interrupted_after
 from tests.tiny_task import Network, tiny
 
 LR = 0.05
@@ -194,12 +195,7 @@ def test_a_run_becomes_small_and_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("interrupted", [1, 2, 3])  # reference, compression, fine-tuning
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
     experiment = tiny(**PHASES, **{"training.ema_decay": 0.5, "training.optimizer": "adamw"})
-    checkpoint = tmp_path / "checkpoint.pt"
-    first = evaluate(experiment, seed=3, checkpoint=checkpoint)
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(experiment, seed=3, checkpoint=checkpoint)
+    records = interrupted_after(interrupted, experiment, tmp_path, 3)
     unbroken = list(evaluate(experiment, seed=3))
     assert [bool(record["ranks"]) for record in unbroken] == [False, False, True, True]
     for key in ("train_loss", "mse", "mark", "ranks", "total_percent"):

@@ -16,6 +16,7 @@ from oialr_hpo.runs.exported import export
 from oialr_hpo.runs.trial import Role, State
 from oialr_hpo.training.objective import evaluate
 from tests.engines.test_propulate import mpirun, needs_mpi
+from tests.methods.interruption import interrupted_after
 from tests.tiny_task import tiny
 
 OWN = "tests.methods.own"
@@ -106,12 +107,7 @@ def test_a_search_over_mpi(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("interrupted", [1, 2, 3])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
     experiment = tiny(**{"method": f"{OWN}:TopK", "topk.delay": 0.5, "training.ema_decay": 0.5})
-    checkpoint = tmp_path / "checkpoint.pt"
-    first = evaluate(experiment, seed=3, checkpoint=checkpoint)
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(experiment, seed=3, checkpoint=checkpoint)
+    records = interrupted_after(interrupted, experiment, tmp_path, 3)
     unbroken = list(evaluate(experiment, seed=3))
     for key in ("train_loss", "mse", "mark", "densities", "total_percent"):
         assert [record[key] for record in records] == [record[key] for record in unbroken]

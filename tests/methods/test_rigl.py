@@ -13,6 +13,7 @@ from oialr_hpo.experiment import load
 from oialr_hpo.methods import Loop
 from oialr_hpo.methods.rigl import RigL
 from oialr_hpo.training.objective import evaluate
+from tests.methods.interruption import interrupted_after
 from tests.tiny_task import tiny
 
 INTERRUPTED = {"method": "rigl", "rigl.density": 0.4, "rigl.frequency": 4, "training.ema_decay": 0.5}
@@ -157,11 +158,7 @@ def test_inactive_weights_are_zero_whatever_the_optimizer(optimizer: str, tmp_pa
 
 @pytest.mark.parametrize("interrupted", [1, 3])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
-    first = evaluate(tiny(**INTERRUPTED), seed=3, checkpoint=tmp_path / "checkpoint.pt")
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(tiny(**INTERRUPTED), seed=3, checkpoint=tmp_path / "checkpoint.pt")
+    records = interrupted_after(interrupted, tiny(**INTERRUPTED), tmp_path, 3)
     for one, other in zip(records, evaluate(tiny(**INTERRUPTED), seed=3), strict=True):
         assert all(one[key] == other[key] for key in ("train_loss", "mse", "mark", "densities"))
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.methods.sfp import SFP
 from oialr_hpo.training.objective import build_task, evaluate
+from tests.methods.interruption import interrupted_after
 from tests.methods.pair import attached, network, worker
 
 SMALL = {
@@ -132,11 +133,7 @@ def test_the_trained_network_is_smaller_and_its_weights_are_kept(changes: dict[s
 @pytest.mark.parametrize("interrupted", [1, 2])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
     experiment = small(**{"training.ema_decay": 0.5, "score.epoch": "best"})
-    first = evaluate(experiment, seed=3, checkpoint=tmp_path / "checkpoint.pt")
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
-    records += evaluate(experiment, seed=3, checkpoint=tmp_path / "checkpoint.pt")
+    records = interrupted_after(interrupted, experiment, tmp_path, 3)
     for one, other in zip(records, evaluate(experiment, seed=3), strict=True):
         assert all(one[key] == other[key] for key in ("train_loss", "loss", "top1", "widths", "parameters"))
 

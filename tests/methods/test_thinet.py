@@ -16,6 +16,7 @@ from oialr_hpo.methods import Method
 from oialr_hpo.methods.cp import CP
 from oialr_hpo.methods.thinet import ThiNet, greedy
 from oialr_hpo.training.objective import evaluate
+from tests.methods.interruption import interrupted_after
 from tests.methods.reconstruction import SMALL, Idle, attach, check, network, small_task, worked_out
 
 INTERRUPTED = SMALL | {"method": "thinet", "thinet.delay": 0.3, "thinet.span": 0.5, "training.optimizer": "sgd"}
@@ -87,12 +88,8 @@ def test_the_greedy_choice_is_that_of_the_paper() -> None:
 @pytest.mark.parametrize("interrupted", [1, 2])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(interrupted: int, tmp_path: Path) -> None:
     experiment = load("vgg_digits", []).with_settings(INTERRUPTED)
-    first = evaluate(experiment, seed=0, checkpoint=tmp_path / "checkpoint.pt")
-    records = [next(first) for _ in range(interrupted)]
-    with pytest.raises(StopIteration):
-        first.send("interrupt")
     weights = tmp_path / "weights.safetensors"
-    records += evaluate(experiment, seed=0, checkpoint=tmp_path / "checkpoint.pt", weights=weights)
+    records = interrupted_after(interrupted, experiment, tmp_path, 0, weights)
     for one, other in zip(records, evaluate(experiment, seed=0), strict=True):
         assert all(one[key] == other[key] for key in ("train_loss", "loss", "widths", "parameters"))
     sizes = [record["total_percent"] for record in records]

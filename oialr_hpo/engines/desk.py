@@ -1,6 +1,6 @@
 """What all workers of a search share: the budget, the judgement of running trials, and the progress."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value, as_text
+from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.trial import Role, State, Trial
 
 HOPELESS = 8
@@ -54,8 +55,21 @@ class Desk:
     """
 
     def __init__(
-        self, experiment: Experiment, workers: int, earlier: Sequence[Trial], deadline: Deadline | None = None
+        self,
+        experiment: Experiment,
+        workers: int,
+        earlier: Sequence[Trial],
+        deadline: Deadline | None = None,
+        say: Callable[[str], None] = say,
     ):
+        """
+        Args:
+            experiment: which is searched.
+            workers: how many run trials.
+            earlier: trials of earlier sessions.
+            deadline: no trial starts later.
+            say: prints a line of progress.
+        """
         self._deadline, self._stopped, self._seed = deadline, False, experiment.seed
         finished = [trial for trial in earlier if trial.finished]
         self._unfinished = [trial for trial in earlier if not trial.finished]
@@ -72,7 +86,7 @@ class Desk:
         self._failures: list[str | None] | None = []
         self._faults = 0  # in a row
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
-        self._progress = Progress(experiment.trials, workers, finished, deadline)
+        self._progress = Progress(experiment.trials, workers, finished, deadline, say)
 
     def next(self, proposed: NDArray[np.float64] | None = None) -> Ticket | None:
         """The next ticket, or None when the budget is spent.

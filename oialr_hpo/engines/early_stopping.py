@@ -14,7 +14,7 @@ With several goals a trial counts as better than another if it dominates it.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from oialr_hpo.experiment import EarlyStopping, Experiment
 from oialr_hpo.runs import layers
 from oialr_hpo.runs.scoring import goals
-from oialr_hpo.runs.trial import Trial
+from oialr_hpo.runs.trial import Role, Trial
 
 CLOSE = 1e-9
 
@@ -68,6 +68,19 @@ def due(points: Sequence[Point], settings: EarlyStopping) -> bool:
     judged = [point.share for point in points[:-1] if point.settled]
     since = max(judged, default=0.0)
     return any(since + CLOSE < rung <= points[-1].share + CLOSE for rung in settings.rungs)
+
+
+def stopped(trial: Trial, experiment: Experiment, stops: Callable[[int, Point, bool], bool]) -> bool:
+    """Whether a running trial ends early with the last of its records.
+
+    Args:
+        stops: told the trial's number and its newest point, and whether the trial is to be judged there, since others
+            are there to be compared with; answers whether it stops.
+    """
+    settings = experiment.early_stopping
+    if not settings.enabled or not (points := curve(trial, experiment)):
+        return False
+    return stops(trial.number, points[-1], trial.role is Role.PROPOSAL and due(points, settings))
 
 
 class Rungs:

@@ -3,7 +3,7 @@ terminal and in a log file."""
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oialr_hpo.engines.deadline import Deadline
@@ -50,8 +50,15 @@ def _count(number: int, what: str) -> str:
 class Progress:
     """Prints every trial that ended, with the best so far and the time left."""
 
-    def __init__(self, total: int, workers: int, earlier: Sequence[Trial], deadline: Deadline | None = None):
-        self._total, self._workers, self._deadline = total, workers, deadline
+    def __init__(
+        self,
+        total: int,
+        workers: int,
+        earlier: Sequence[Trial],
+        deadline: Deadline | None = None,
+        say: Callable[[str], None] = say,
+    ):
+        self._total, self._workers, self._deadline, self._print = total, workers, deadline, say
         self._tried: dict[str, list[Trial]] = {}
         for trial in earlier:
             self._tried.setdefault(as_text(trial.settings), []).append(trial)
@@ -88,7 +95,7 @@ class Progress:
         until = None if self._deadline is None else time.time() + self._deadline.left
         if left := time_left(durations(self._ended), self._total, self._workers, until):
             times += f", about {clock(left)} left"
-        say(f"{counter} {news} | {best_so_far} | {times}")
+        self._print(f"{counter} {news} | {best_so_far} | {times}")
 
     def _rank(self, trial: Trial) -> None:
         """Only what repeats earlier settings can make them worse, and bring others back to the front."""

@@ -1,6 +1,5 @@
 """A worker: the child process that trains, seen from the process that assigns trials and writes them down."""
 
-import math
 import os
 import socket
 import time
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING
 from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.desk import Ticket
-from oialr_hpo.engines.early_stopping import Point, curve, due
+from oialr_hpo.engines.early_stopping import Point, stopped
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.experiment.space import Value
 from oialr_hpo.files import discard
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.scoring import judge, rate
+from oialr_hpo.runs.scoring import judge, rate_unfinished
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.training.faults import Outcome
@@ -76,8 +75,7 @@ class Worker:
         index: among all workers of the search; names the trial file.
         local_index: among the workers of this node; chooses the device.
         threads: CPU threads of the child.
-        stops: told the trial's number and its newest point after every epoch, and whether the trial is to be judged
-            there; answers whether it stops early.
+        stops: see `oialr_hpo.engines.early_stopping.stopped`.
         followers: other ranks that train the same trials.
         process: one to take over, with the same threads.
     """
@@ -188,12 +186,7 @@ class Worker:
         assert self.trial is not None
         if self._interrupting:
             return Verdict.INTERRUPT
-        experiment = self.search.experiment
-        settings = experiment.early_stopping
-        if not settings.enabled or not (points := curve(self.trial, experiment)):
-            return Verdict.GO_ON
-        judged = self.trial.role is Role.PROPOSAL and due(points, settings)  # the others are there to be compared with
-        return Verdict.PRUNE if self.stops(self.trial.number, points[-1], judged) else Verdict.GO_ON
+        return Verdict.PRUNE if stopped(self.trial, self.search.experiment, self.stops) else Verdict.GO_ON
 
     def _overdue(self) -> Trial | None:
         """Kill a trial that takes too long."""
@@ -217,9 +210,7 @@ class Worker:
             return self._end(self.trial.state, self.trial.reason)
         if self._verdict is Verdict.INTERRUPT:
             return self._end(State.INTERRUPTED, None)
-        rate(self.trial, self.trial.epochs[-1], self.search.experiment.score)
-        if not all(map(math.isfinite, self.trial.scores)):
-            self.trial.scores = []
+        rate_unfinished(self.trial, self.search.experiment.score)
         return self._end(State.PRUNED, None)
 
     def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:

@@ -47,6 +47,18 @@ def rate(trial: Trial, record: dict[str, Any], settings: Score) -> None:
     trial.signs = [goal.sign for goal in settings.goals]
 
 
+def rate_unfinished(trial: Trial, settings: Score) -> None:
+    """Take the last record of a trial that was stopped early as the one that counts; without scores, where they are no
+    numbers.
+
+    Raises:
+        KeyError: the record lacks a metric.
+    """
+    rate(trial, trial.epochs[-1], settings)
+    if not _finite_all(trial.scores):
+        trial.scores = []
+
+
 def violation(record: Mapping[str, Any], constraints: Mapping[str, Bound]) -> float:
     """Sum over the constraints of the relative distance to the broken bound; infinite where a metric is no number.
 

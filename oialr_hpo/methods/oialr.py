@@ -42,11 +42,12 @@ class OIALR(Method):
         from oialr_hpo import oialr
 
         super().__init__(settings, loop)
-        self.oialr = oialr.OIALR(
+        self.oialr = oialr.OIALR.for_run(
             loop.model,
             loop.optimizer,
-            delay=settings.change_over(loop.total_steps),
-            frequency=max(1, steps(settings.frequency, loop.total_steps)),
+            loop.total_steps,
+            delay=settings.delay,
+            frequency=settings.frequency,
             cutoff=settings.cutoff,
             step_fraction=settings.step_fraction,
             keep_first=settings.keep_first,

@@ -20,6 +20,7 @@ from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.oialr.merging import merge
 from oialr_hpo.oialr.optimizers import Optimizers
 from oialr_hpo.oialr.planning import Report, plan
+from oialr_hpo.section import steps
 
 
 class OIALR:
@@ -29,6 +30,8 @@ class OIALR:
         ...
         optimizer.step()
         oialr.step()
+
+    `OIALR.for_run` takes fractions of a run in the place of steps.
 
     The network is changed in place. At optimizer step `delay` every weight W becomes U Sigma V^T with U and V
     frozen. Whenever a later step is a multiple of `frequency`, the last l = L * step_fraction * u layers are
@@ -128,6 +131,29 @@ class OIALR:
             self._optimizers.separate(weights)
         if delay == 0:
             self._convert()
+
+    @classmethod
+    def for_run(
+        cls,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer] | None,
+        total_steps: int,
+        *,
+        delay: float = 0.333333333,
+        frequency: float = 0.034,
+        **arguments: Any,
+    ) -> OIALR:
+        """For a run of `total_steps` optimizer steps, of which `delay` and `frequency` are fractions, as the paper has
+        them; an int is a number of steps. The other arguments are those of the constructor.
+
+        Raises ValueError for fractions outside of [0, 1] too.
+        """
+        _check("total_steps", total_steps, total_steps >= 1 and total_steps % 1 == 0, "a whole number, 1 or more")
+        for name, duration in {"delay": delay, "frequency": frequency}.items():
+            fits = isinstance(duration, int) or 0 <= duration <= 1
+            _check(name, duration, fits, "a fraction of the run between 0 and 1, or a whole number of steps")
+        often = max(1, steps(frequency, total_steps))
+        return cls(model, optimizer, delay=steps(delay, total_steps), frequency=often, **arguments)
 
     def step(self) -> None:
         """To be called after every `optimizer.step()`: counts it, and converts or updates when due.

@@ -288,6 +288,8 @@ def check_program(page: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
     given: dict[str, Any] = {}
     if page.name == "library.md":
         given["loader"] = [(torch.rand(1, 3, 224, 224), torch.tensor([3]))]
+        given["model"] = model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 3))
+        given["optimizer"] = torch.optim.AdamW(model.parameters())
     if page.name == "utilized_rank.md":
         batches = [(torch.rand(16, 6), torch.randint(3, (16,)))]
         given = {"model": torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))}

@@ -274,6 +274,25 @@ def test_arguments_out_of_range(argument):
         OIALR(mlp(), **{"delay": 0, "frequency": 1, **argument})
 
 
+def test_fractions_of_a_run_are_steps_as_in_an_experiment_file():
+    from oialr_hpo.methods.oialr import OIALR as Method
+
+    by_steps, by_fractions = OIALR(mlp(), delay=50, frequency=5), OIALR.for_run(mlp(), None, 150, cutoff=0.2)
+    assert (by_fractions.delay, by_fractions.frequency, by_fractions.cutoff) == (50, 5, 0.2)
+    assert (by_steps.delay, by_steps.frequency) == (50, 5)
+    rare = OIALR.for_run(mlp(), None, 10, delay=2, frequency=0.01)
+    assert (rare.delay, rare.frequency) == (2, 1)
+    defaults, fields = OIALR.for_run.__kwdefaults__, Method.Settings.model_fields
+    assert defaults == {name: fields[name].default for name in defaults}
+
+
+@pytest.mark.parametrize("argument", [{"delay": 1.5}, {"frequency": -0.1}, {"total_steps": 0}, {"total_steps": 2.5}])
+def test_fractions_out_of_range(argument):
+    (name,) = argument
+    with pytest.raises(ValueError, match=f"OIALR: {name}="):
+        OIALR.for_run(mlp(), None, **{"total_steps": 10, **argument})
+
+
 def test_networks_that_cannot_be_converted():
     with pytest.raises(ValueError, match="no layer to convert"):
         OIALR(nn.Sequential(nn.LayerNorm(3)), delay=0, frequency=1)

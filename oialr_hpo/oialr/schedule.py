@@ -91,8 +91,8 @@ class OIALR:
         averages: Sequence[Any] = (),
     ) -> None:
         whole = {"delay": (delay, 0), "frequency": (frequency, 1), "rank_multiple": (rank_multiple, 1)}
-        for name, (steps, least) in whole.items():
-            _check(name, steps, steps >= least and steps % 1 == 0, f"a whole number, {least} or more")
+        for name, (count, least) in whole.items():
+            _check(name, count, count >= least and count % 1 == 0, f"a whole number, {least} or more")
         for name, share in {"cutoff": cutoff, "min_rank": min_rank}.items():
             _check(name, share, 0 <= share <= 1, "between 0 and 1")
         for name, share in {"step_fraction": step_fraction, "max_cut": max_cut}.items():
@@ -149,7 +149,7 @@ class OIALR:
         Raises ValueError for fractions outside of [0, 1] too.
         """
         _check("total_steps", total_steps, total_steps >= 1 and total_steps % 1 == 0, "a whole number, 1 or more")
-        for name, duration in {"delay": delay, "frequency": frequency}.items():
+        for name, duration in (("delay", delay), ("frequency", frequency)):
             fits = isinstance(duration, int) or 0 <= duration <= 1
             _check(name, duration, fits, "a fraction of the run between 0 and 1, or a whole number of steps")
         often = max(1, steps(frequency, total_steps))

@@ -8,6 +8,7 @@ their like): typed, and kept as it is. Everything else is private, whatever it i
 
     run = oialr_hpo.search.run("vit_digits", changes=["trials=8"], jobs=2)   # a RunDirectory
     print(min(trial.score for trial in run.trials() if trial.candidate))
+    network = oialr_hpo.load("best.safetensors")                             # what `train --weights` wrote
     oialr = oialr_hpo.OIALR(model, optimizer, delay=2500, frequency=500)     # in a training loop of your own
 """
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from oialr_hpo.oialr import OIALR, load_low_rank, merge
     from oialr_hpo.runs import RunDirectory, State, Trial
     from oialr_hpo.tasks import Task, TaskSettings
+    from oialr_hpo.training.loading import load
 
 __all__ = [
     "OIALR",
@@ -32,6 +34,7 @@ __all__ = [
     "Trial",
     "__version__",
     "experiment",
+    "load",
     "load_low_rank",
     "merge",
     "search",
@@ -46,6 +49,7 @@ _HOMES = {
     "oialr_hpo.oialr": ("OIALR", "load_low_rank", "merge"),
     "oialr_hpo.runs": ("RunDirectory", "State", "Trial"),
     "oialr_hpo.tasks": ("Task", "TaskSettings"),
+    "oialr_hpo.training.loading": ("load",),
 }
 
 

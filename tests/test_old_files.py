@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import oialr_hpo
 from oialr_hpo import experiment, search
 from oialr_hpo.objective import build_task
 from oialr_hpo.oialr import load_low_rank
@@ -160,6 +161,9 @@ def test_old_weights_are_the_networks_that_were_measured(old: Path) -> None:
     with torch.no_grad():
         assert task.evaluate(model, "validation")["mse"] == pytest.approx(told["metrics"]["mse"], abs=1e-4)
     assert sum(parameter.numel() for parameter in model.parameters()) == told["metrics"]["parameters"]
+    loaded = oialr_hpo.load("waves.safetensors", merge=False).state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
 
 def test_an_old_analysis_is_complete(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

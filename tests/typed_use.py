@@ -27,6 +27,10 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
     return merge(model)
 
 
+def trained(file: Path) -> nn.Module:
+    return oialr_hpo.load(file, merge=False)
+
+
 def said(error: Mistake) -> str:
     assert_type(oialr_hpo.__version__, str)
     return f"{error} (version {oialr_hpo.__version__})"

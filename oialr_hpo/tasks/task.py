@@ -51,6 +51,13 @@ class TaskSettings(Section):
             DataError: it is not.
         """
 
+    def build_model(self) -> nn.Module | None:
+        """The task's network, freshly initialised, where these settings tell it without the data; None: they do not.
+
+        What a colleague without the data loads a trained network into, see `oialr_hpo.load`.
+        """
+        return None
+
 
 class Task(Protocol):
     """What a training loop asks of a task.

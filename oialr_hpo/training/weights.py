@@ -6,15 +6,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_model
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_model
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.files import check_file
+from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.runs import layers
 from oialr_hpo.runs.scoring import scores
 from oialr_hpo.training.faults import written
 
 PACKAGES = ("oialr_hpo", "torch", "timm", "safetensors")
+
+
+class CheckpointError(Mistake):
+    """The weights cannot be had; the message is one line with the remedy."""
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
@@ -50,3 +58,32 @@ def describe(experiment: Experiment, seed: int, split: str, record: Mapping[str,
         "versions": {name: version(name) for name in PACKAGES},
     }
     return {"format": "pt"} | {name: json.dumps(value, default=str) for name, value in about.items()}
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict, also one that a checkpoint holds as `state_dict` or `model`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    check_file(path)
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # of a damaged file torch, zipfile and pickle raise nearly anything
+        why = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise CheckpointError(f"{path} holds no weights that can be read ({why}); choose another file") from None
+    for key in ("state_dict", "model"):
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds something else than a state dict; choose another file")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a file of weights says of them, see `describe`; nothing where others wrote it."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        return {name: json.loads(text) for name, text in metadata.items() if name != "format"}
+    except (SafetensorError, OSError, ValueError):
+        return {}

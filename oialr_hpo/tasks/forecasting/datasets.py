@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from oialr_hpo.tasks.forecasting.ecg import load_ecg
-from oialr_hpo.tasks.forecasting.ett import ETT_MD5, find_ett, load_ett
+from oialr_hpo.tasks.forecasting.ett import ETT_COLUMNS, ETT_MD5, ett_freq, find_ett, load_ett
 from oialr_hpo.tasks.forecasting.series import Series
 from oialr_hpo.tasks.task import DataError
 
@@ -19,6 +19,11 @@ def load_series(dataset: str, data_dir: Path | None = None) -> Series:
     if dataset not in DATASETS:
         raise DataError(f"data set {dataset!r} is unknown; choose one of {', '.join(DATASETS)}")
     return load_ecg() if dataset == "ecg" else load_ett(dataset, data_dir)
+
+
+def shape_of_series(dataset: str) -> tuple[int, str]:
+    """Channels and sampling frequency of a series, without its file."""
+    return (1, "s") if dataset == "ecg" else (len(ETT_COLUMNS), ett_freq(dataset))
 
 
 def find_series(dataset: str, data_dir: Path | None = None) -> dict[str, Path]:

@@ -30,6 +30,11 @@ DOWNLOAD_SECONDS = 60
 log = logging.getLogger(__name__)
 
 
+def ett_freq(dataset: str) -> str:
+    """Every quarter of an hour, or every hour."""
+    return "t" if dataset.startswith("ETTm") else "h"
+
+
 def load_ett(dataset: str, data_dir: Path | None = None) -> Series:
     """Load ETTh1, ETTh2, ETTm1 or ETTm2.
 
@@ -41,7 +46,8 @@ def load_ett(dataset: str, data_dir: Path | None = None) -> Series:
     """
     (path,) = find_ett(dataset, data_dir).values()
     times, values = parse_ett(_official(path, dataset), path)
-    freq, rows_per_hour = ("t", 4) if dataset.startswith("ETTm") else ("h", 1)
+    freq = ett_freq(dataset)
+    rows_per_hour = 4 if freq == "t" else 1
     month = MONTH * rows_per_hour
     return Series(values, times, freq, (12 * month, 4 * month, 4 * month), ETT_COLUMNS)
 

@@ -1,16 +1,19 @@
 """Settings of forecasting, free of torch so that a search can check a file without it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from oialr_hpo.mistake import hint
 from oialr_hpo.section import Section
 from oialr_hpo.tasks.forecasting.csv_series import find_file, is_file, load_csv
-from oialr_hpo.tasks.forecasting.datasets import DATASETS, find_series, load_series
+from oialr_hpo.tasks.forecasting.datasets import DATASETS, find_series, load_series, shape_of_series
 from oialr_hpo.tasks.forecasting.series import Part, Series
 from oialr_hpo.tasks.task import DataError, TaskSettings
+
+if TYPE_CHECKING:
+    from oialr_hpo.tasks.forecasting.autoformer import Autoformer
 
 OF_OWN_FILES = ("date_column", "columns", "validation_share", "test_share")
 
@@ -120,3 +123,24 @@ class ForecastingSettings(TaskSettings):
                 series.check_windows(part, self.data.seq_len, self.data.pred_len)
         except ValueError as error:
             raise DataError(f"{self.data.dataset}: {error}") from None
+
+    def build_model(self) -> "Autoformer | None":
+        """Autoformer for a known series; how many channels one's own file has, it alone tells."""
+        if self.data.dataset not in DATASETS:
+            return None
+        return self.network(*shape_of_series(self.data.dataset))
+
+    def network(self, channels: int, freq: str) -> "Autoformer":
+        """Autoformer for so many channels of this sampling frequency."""
+        from oialr_hpo.tasks.forecasting.autoformer import Autoformer
+
+        return Autoformer(
+            seq_len=self.data.seq_len,
+            label_len=self.data.label_len,
+            pred_len=self.data.pred_len,
+            enc_in=channels,
+            dec_in=channels,
+            c_out=channels,
+            freq=freq,
+            **self.model.model_dump(),
+        )

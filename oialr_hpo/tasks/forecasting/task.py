@@ -74,18 +74,7 @@ class Forecasting:
         return self._windows[part]
 
     def build_model(self) -> Autoformer:
-        channels = self.series.values.shape[1]
-        data = self.settings.data
-        return Autoformer(
-            seq_len=data.seq_len,
-            label_len=data.label_len,
-            pred_len=data.pred_len,
-            enc_in=channels,
-            dec_in=channels,
-            c_out=channels,
-            freq=self.series.freq,
-            **self.settings.model.model_dump(),
-        )
+        return self.settings.network(self.series.values.shape[1], self.series.freq)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])

@@ -1,6 +1,7 @@
 """Settings of image classification, free of torch so that a search can check a file without it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveFloat
 
@@ -8,6 +9,9 @@ from oialr_hpo.section import Section
 from oialr_hpo.tasks.image_classification.datasets import find_images, load_images
 from oialr_hpo.tasks.image_classification.network_names import Network
 from oialr_hpo.tasks.task import TaskSettings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class ImageData(Section):
@@ -52,3 +56,9 @@ class ImageClassificationSettings(TaskSettings):
             DataError: there are none.
         """
         load_images(self.data.dataset, "train", data_dir)
+
+    def build_model(self) -> "nn.Module":
+        """The network that the section names."""
+        from oialr_hpo.tasks.image_classification.networks import build_network
+
+        return build_network(self.model.name, self.model.arguments)

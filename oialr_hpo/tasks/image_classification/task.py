@@ -19,7 +19,6 @@ from oialr_hpo.tasks.image_classification.classification import (
 )
 from oialr_hpo.tasks.image_classification.datasets import load_images
 from oialr_hpo.tasks.image_classification.image_arrays import ImageArrays
-from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.tasks.image_classification.settings import ImageClassificationSettings
 from oialr_hpo.tasks.image_classification.splitting import split_for
 from oialr_hpo.tasks.task import Split
@@ -57,7 +56,7 @@ class ImageClassification:
                 )
         check_batch(batch_size, len(training))
         self.steps_per_epoch = len(training) // batch_size
-        self._model, self._mean, self._std = settings.model, data.mean, data.std
+        self._settings, self._mean, self._std = settings, data.mean, data.std
         self._batch_size, self._seed, self._device, self._classes = batch_size, seed, device, len(images.classes)
         self._label_smoothing = data.label_smoothing
         self._augmentation = TrainAugmentation(
@@ -75,7 +74,7 @@ class ImageClassification:
         )
 
     def build_model(self) -> nn.Module:
-        return build_network(self._model.name, self._model.arguments)
+        return self._settings.build_model()
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)

@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -12,6 +12,9 @@ from oialr_hpo.tasks.image_classification.network_names import Network
 from oialr_hpo.tasks.image_folder.reading import check_readable
 from oialr_hpo.tasks.image_folder.tree import PARTS, ImageTree, find_tree
 from oialr_hpo.tasks.task import DataError, TaskSettings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TIMMS_REAL_LABELS = 50_000
 log = logging.getLogger(__name__)
@@ -93,6 +96,12 @@ class ImageFolderSettings(TaskSettings):
         check_readable(tree)
         for note in tree.notes:
             log.warning("%s", note)
+
+    def build_model(self) -> "nn.Module":
+        """The network that the section names."""
+        from oialr_hpo.tasks.image_classification.networks import build_network
+
+        return build_network(self.model.name, self.model.arguments)
 
     def _check_real_labels(self, tree: ImageTree, name: str) -> None:
         try:

@@ -18,7 +18,6 @@ from oialr_hpo.tasks.image_classification.classification import (
     classification_loss,
     classification_metrics,
 )
-from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.tasks.image_classification.splitting import split_for
 from oialr_hpo.tasks.image_folder.loader import Batches, FolderImages
 from oialr_hpo.tasks.image_folder.settings import ImageFolderSettings
@@ -47,7 +46,7 @@ class ImageFolder:
         data_dir: Path | None,
         split: Split,
     ) -> None:
-        self._data, self._model, self._seed, self._device = settings.data, settings.model, seed, device
+        self._settings, self._data, self._seed, self._device = settings, settings.data, seed, device
         self._root = settings.folder(data_dir)
         tree = find_tree(self._root)
         files, labels = tree.files["train"], tree.labels["train"]
@@ -66,7 +65,7 @@ class ImageFolder:
         self._evaluated = Batches(self._loader(self._held))
 
     def build_model(self) -> nn.Module:
-        return build_network(self._model.name, self._model.arguments)
+        return self._settings.build_model()
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         random.seed(self._seed * 1_000_003 + epoch)  # of timm's random erasing, which happens in this process

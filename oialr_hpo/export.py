@@ -1,10 +1,12 @@
 """`python -m oialr_hpo.export RUN`: the best settings of a search as YAML files that `train` runs again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from oialr_hpo.commands import Parser, command, natural, path, positive
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import export, export_trials, remove_earlier
+from oialr_hpo.runs.weights import beside, described
 
 
 @command
@@ -19,16 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     run = RunDirectory.open(options.run)
     if options.trial is not None:
-        for file in export_trials(run, options.trial, options.out):
-            print(file)
+        say(export_trials(run, options.trial, options.out))
         return
     files = export(run, None if options.pareto else options.top, options.out)
-    for file in files:
-        print(file)
+    say(files)
     if not options.pareto and len(files) < options.top:
         print(f"{len(files)} of {options.top}: the search has no more trials that differ and may be exported")
     for file in remove_earlier(run, files):
         print(f"removed {file}, of an earlier export: it is no longer among these")
+
+
+def say(files: Iterable[Path]) -> None:
+    """Name what was written, each with the weights beside it."""
+    for file in files:
+        print(file)
+        if described(weights := beside(file)):
+            print(weights)
 
 
 if __name__ == "__main__":

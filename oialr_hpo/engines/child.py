@@ -7,6 +7,7 @@ and reasons one line, whatever the trial's code yields or raises.
 """
 
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.extension import resolve
 from oialr_hpo.runs.record import plain
-from oialr_hpo.training.faults import Outcome, explain
+from oialr_hpo.training.faults import Outcome, explain, warn
 
 
 class Verdict(Enum):
@@ -101,7 +102,8 @@ def _run(job: Job, channel: ChildEnd) -> tuple[Outcome, str | None]:
     try:
         with _undone():
             objective = resolve(job.objective)
-            records = objective(Experiment.model_validate(job.experiment), **job.arguments)
+            arguments = _taken(objective, job.arguments)
+            records = objective(Experiment.model_validate(job.experiment), **arguments)
             with _closed(records):
                 for record in records:
                     channel.send("epoch", plain(record))
@@ -118,6 +120,19 @@ def _run(job: Job, channel: ChildEnd) -> tuple[Outcome, str | None]:
             traceback.print_exc()
         return explain(error)
     return Outcome.FINISHED, None
+
+
+def _taken(objective: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without `weights`, where an objective of the user's does not take them: it keeps no network."""
+    if "weights" not in arguments:
+        return arguments
+    try:
+        inspect.signature(objective).bind_partial(weights=None)
+    except (TypeError, ValueError):
+        name = getattr(objective, "__name__", objective)
+        warn(f"keep_weights: {name} takes no argument weights, the file for a trained network: none is kept")
+        return {key: value for key, value in arguments.items() if key != "weights"}
+    return arguments
 
 
 @contextmanager

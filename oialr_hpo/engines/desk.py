@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
+from oialr_hpo.engines.keeping import KeptWeights
 from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
@@ -61,6 +62,7 @@ class Desk:
         earlier: Sequence[Trial],
         deadline: Deadline | None = None,
         say: Callable[[str], None] = say,
+        kept: KeptWeights | None = None,
     ):
         """
         Args:
@@ -69,8 +71,9 @@ class Desk:
             earlier: trials of earlier sessions.
             deadline: no trial starts later.
             say: prints a line of progress.
+            kept: networks of trials that are to stay.
         """
-        self._deadline, self._stopped, self._seed = deadline, False, experiment.seed
+        self._deadline, self._stopped, self._seed, self._kept = deadline, False, experiment.seed, kept
         finished = [trial for trial in earlier if trial.finished]
         self._unfinished = [trial for trial in earlier if not trial.finished]
         self._new = experiment.trials - len(earlier)
@@ -137,6 +140,8 @@ class Desk:
         """Learn how a trial ended; a search in which everything fails alike, or whose machine fails one trial after
         another, hands out no more tickets."""
         self._progress.ended(trial)
+        if self._kept:
+            self._kept.ended(trial)
         self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
         if self._faults >= HOPELESS:
             self.stop()

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.desk import Ticket
 from oialr_hpo.engines.early_stopping import Point, stopped
+from oialr_hpo.engines.keeping import KeptWeights
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.experiment.space import Value
@@ -52,6 +53,10 @@ class Search:
     def earlier(self) -> list[Trial]:
         """The trials of earlier sessions; those in a state that is to be tried again are not begun."""
         return [trial.again() if trial.state in self.retry else trial for trial in self.run.trials()]
+
+    def kept(self, earlier: Sequence[Trial]) -> KeptWeights | None:
+        """The networks that stay, where some are to; of these trials those that did."""
+        return KeptWeights(self.experiment, self.run, earlier) if self.experiment.keep_weights else None
 
     @property
     def interrupts_now(self) -> bool:
@@ -142,6 +147,8 @@ class Worker:
             "data_dir": self.search.data_dir,
             "checkpoint": self.search.run.checkpoint(ticket.number),
         }
+        if self.search.experiment.keep_weights and ticket.role is not Role.DENSE:
+            arguments["weights"] = self.search.run.weights(ticket.number)
         job = Job(self.search.objective, experiment.fixed().dump(), arguments)
         self._process.submit(self.followers.start(job) if self.followers else job)
 

@@ -23,7 +23,7 @@ class ExperimentError(Mistake):
 
 OF_THE_SEARCH = (
     *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
-    *("trials", "time_limit", "at_time_limit", "trial_timeout", "loggers"),
+    *("trials", "time_limit", "at_time_limit", "trial_timeout", "keep_weights", "loggers"),
 )
 """Settings that only a search reads; the others say what one trial is."""
 OF_THE_NETWORK = ("task", "data", "model")
@@ -58,6 +58,7 @@ class Experiment(Section):
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")
+    keep_weights: int = Field(0, ge=0, description="so many of the best trials leave their networks in RUN/weights")
     loggers: list[Annotated[str, LOGGERS]] = Field([], description="where else a search tells its news")
     seed: int = Field(0, ge=0, lt=2**62, description="of the sampler and, with a trial's number, of the trial")
     reference: dict[str, Any] = Field(
@@ -160,7 +161,7 @@ class Experiment(Section):
             if key == "method":
                 content |= {name: dumped[name] for name in self.sections_of_methods}
         content["score"] = {key: value for key, value in content["score"].items() if value is not None}
-        optional = ("loggers", "reference", "evidence")
+        optional = ("keep_weights", "loggers", "reference", "evidence")
         return {key: value for key, value in content.items() if value or key not in optional}
 
 

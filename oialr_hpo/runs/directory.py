@@ -193,6 +193,10 @@ class RunDirectory:
         """Where the unfinished training of a trial is kept."""
         return self.path / "checkpoints" / f"trial-{number:05d}.pt"
 
+    def weights(self, number: int) -> Path:
+        """Where the network of a trial is kept."""
+        return self.path / "weights" / f"trial-{number:05d}.safetensors"
+
     def output(self, worker: int, replica: int = 0) -> Path:
         """Where what the training processes of a worker print is appended."""
         name = f"rank-{worker:04d}" + (f"-{replica}" if replica else "")

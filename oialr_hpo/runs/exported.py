@@ -11,7 +11,7 @@ from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, str
 from oialr_hpo.experiment.metrics import METRICS
 from oialr_hpo.files import write_whole
 from oialr_hpo.mistake import escaped
-from oialr_hpo.runs import layers
+from oialr_hpo.runs import layers, weights
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import best, pareto_front
@@ -78,6 +78,7 @@ def remove_earlier(run: RunDirectory, files: Sequence[Path]) -> list[Path]:
     beside = sorted(files[0].parent.glob(f"{glob.escape(run.name)}-[0-9]*.yaml"))
     trials = run.trials()
     removed = [file for file in beside if file not in files and _wrote(run, trials, file)]
+    removed += [each for each in map(weights.beside, removed) if _came_from(each)]
     for file in removed:
         file.unlink()
     return removed
@@ -112,16 +113,45 @@ def _write(run: RunDirectory, chosen: Mapping[str, Trial], out: Path | None) -> 
     out, trials = out or run.path / "best", run.trials()
     files = {out / f"{run.name}-{name}.yaml": trial for name, trial in chosen.items()}
     try:
-        for file in files:
+        for file, trial in files.items():
             if file.exists() and not _wrote(run, trials, file):
                 why = "is no export of this search, or was changed since"
                 raise RunDirectoryError(f"{file} {why}; move it away, or choose another --out")
+            network = weights.beside(file)
+            if run.weights(trial.number).is_file() and network.exists() and not _came_from(network):
+                raise RunDirectoryError(f"{network} is no export of a search; move it away, or choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         for file, trial in files.items():
-            write_whole(file, f"{_heading(run, trial, file)}\n{strict_yaml.dump(content(run, trial))}")
+            said = content(run, trial)
+            write_whole(file, f"{_heading(run, trial, file)}\n{strict_yaml.dump(said)}")
+            _write_weights(run, trial, weights.beside(file), said)
     except OSError as error:
         raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
     return [*files]
+
+
+def _write_weights(run: RunDirectory, trial: Trial, network: Path, said: Mapping[str, Any]) -> None:
+    """Put the network of a trial beside its file, where the search kept it; that of another trial is removed.
+
+    Args:
+        said: in the file.
+
+    Raises:
+        RunDirectoryError: what the search kept is damaged.
+    """
+    kept, origin = run.weights(trial.number), {"run": run.name, "trial": trial.number}
+    if kept.is_file():
+        try:
+            weights.copy(kept, network, {"experiment": said, "search": origin})
+        except ValueError:
+            raise RunDirectoryError(f"{kept} is damaged; remove it") from None
+    elif _came_from(network) not in (None, origin):
+        network.unlink()
+
+
+def _came_from(network: Path) -> dict[str, Any] | None:
+    """The run and trial of weights that an export wrote; None: others did, or there are none."""
+    return weights.described(network).get("search")
 
 
 def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
@@ -162,4 +192,6 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
         f"found by: {environment['command']}",
         "again:    python -m oialr_hpo.train " + shlex.quote(str(path)),
     ]
+    if run.weights(trial.number).is_file():
+        lines.append(f"network:  oialr_hpo.load({str(path)!r}), in {weights.beside(path).name}")
     return "\n".join(f"# {escaped(line)}" for line in lines)

@@ -14,11 +14,11 @@ from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, flatten
 from oialr_hpo.methods import load_method
 from oialr_hpo.mistake import Mistake, reason
 from oialr_hpo.oialr import merge as merged
+from oialr_hpo.runs.weights import beside, described
 from oialr_hpo.tasks import load_settings
 from oialr_hpo.training.objective import build_task
-from oialr_hpo.training.weights import CheckpointError, described, read_weights
+from oialr_hpo.training.weights import CheckpointError, read_weights
 
-WEIGHTS = ".safetensors"
 OF_NO_NETWORK = {*OF_THE_SEARCH, "seed", "score", "constraints", "reference", "evidence"}
 """Settings in which a training and the file that its weights lie beside may differ."""
 
@@ -45,10 +45,10 @@ def load(
         Mistake: there is no such file, or the weights are of another network or of other settings.
     """
     file = os.fspath(file)
-    if file.endswith(WEIGHTS) and weights is not None:
+    if file.endswith(".safetensors") and weights is not None:
         raise Mistake(f"{file} holds weights already: name an experiment beside {weights}, or one of both alone")
     found: Path | None
-    if file.endswith(WEIGHTS):
+    if file.endswith(".safetensors"):
         experiment, found = _described_experiment(Path(file)), Path(file)
     else:
         experiment = experiments.load(file)
@@ -81,21 +81,21 @@ def _beside(path: Path, experiment: Experiment) -> Path | None:
     Raises:
         CheckpointError: those that do are of another one.
     """
-    beside = path.with_suffix(WEIGHTS)
-    if not beside.is_file():
+    weights = beside(path)
+    if not weights.is_file():
         if experiment.evidence:
-            warnings.warn(f"{path.name}: no {beside.name} lies beside it: its network is untrained", stacklevel=3)
+            warnings.warn(f"{path.name}: no {weights.name} lies beside it: its network is untrained", stacklevel=3)
         return None
-    content = described(beside).get("experiment")
+    content = described(weights).get("experiment")
     if isinstance(content, dict):
-        theirs, ours = (_of_network(each) for each in (experiments.changed(content, [], beside.name), experiment))
+        theirs, ours = (_of_network(each) for each in (experiments.changed(content, [], weights.name), experiment))
         if differing := [key for key in ours | theirs if ours.get(key) != theirs.get(key)]:
             key = differing[0]
             raise CheckpointError(
-                f"{beside.name} is of a training with {key}: {theirs.get(key)}, {path.name} says {ours.get(key)}; "
+                f"{weights.name} is of a training with {key}: {theirs.get(key)}, {path.name} says {ours.get(key)}; "
                 "to load it nevertheless, name it: weights=..."
             )
-    return beside
+    return weights
 
 
 def _of_network(experiment: Experiment) -> dict[str, Any]:

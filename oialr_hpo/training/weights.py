@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_model
 from torch import nn
 
@@ -77,13 +76,3 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds something else than a state dict; choose another file")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def described(path: Path) -> dict[str, Any]:
-    """What a file of weights says of them, see `describe`; nothing where others wrote it."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-        return {name: json.loads(text) for name, text in metadata.items() if name != "format"}
-    except (SafetensorError, OSError, ValueError):
-        return {}

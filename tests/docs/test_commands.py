@@ -135,6 +135,8 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"design", r"^bash launch/", Exists("they run the tests, or want GPUs")),
     (r"README|searching", r"^pip install ", Exists(OTHER_MACHINE)),
     (r"searching", r"search vit_digits .*loggers=", run("--trials 2 --jobs 1", simulated=True)),
+    (r"searching", r"search vit_digits .*keep_weights=", run("--trials 2 --jobs 1", simulated=True)),
+    (r"searching", r"export runs/kept", run()),
     (r"searching", r"^tensorboard ", Exists("it shows a page until it is stopped")),
     (r"cluster", r"^apt-get install ", Exists(OTHER_MACHINE)),
 ]

@@ -34,7 +34,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
     Worker 0 takes over the process `first`.
     """
     earlier = search.earlier()
-    desk = Desk(search.experiment, jobs, earlier, search.deadline)
+    desk = Desk(search.experiment, jobs, earlier, search.deadline, kept=search.kept(earlier))
     proposer = Proposer(search.experiment, earlier, jobs, desk)
 
     def stops(number: int, point: Point, judged: bool) -> bool:

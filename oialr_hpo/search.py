@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         states = [trial.state for trial in finished.trials()]
         if ended := ended_by_time(finished, states):
             say(ended, "stderr")
-        if State.INTERRUPTED in states or (stop.received and len(states) < finished.experiment.trials):
+        left = State.PAUSED in states or len(states) < finished.experiment.trials
+        if State.INTERRUPTED in states or (stop.received and left):
             say("interrupted; the same command with --resume goes on", "stderr")
             raise SystemExit(INTERRUPTED)
         if State.COMPLETE in states:
@@ -78,7 +79,7 @@ def next_steps(path: Path) -> str:
 def ended_by_time(run: RunDirectory, states: Sequence[State]) -> str | None:
     """What became of a search whose time limit ended it before its budget of trials was spent."""
     experiment, deadline = run.experiment, run.environment.get("deadline")
-    ended = sum(state not in (State.RUNNING, State.INTERRUPTED) for state in states)
+    ended = sum(state.final for state in states)
     if deadline is None or time.time() < deadline or ended >= experiment.trials:
         return None
     return (

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -26,14 +26,14 @@ from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.extension import resolve
 from oialr_hpo.runs.record import plain
-from oialr_hpo.training.faults import Outcome, explain, warn
+from oialr_hpo.training.faults import Fault, Outcome, explain, warn
 
 
 class Verdict(Enum):
     """What becomes of a running trial after an epoch."""
 
     GO_ON = "go on"
-    PRUNE = "prune"
+    PAUSE = "pause"
     INTERRUPT = "interrupt"
 
 
@@ -108,11 +108,8 @@ def _run(job: Job, channel: ChildEnd) -> tuple[Outcome, str | None]:
                 for record in records:
                     channel.send("epoch", plain(record))
                     verdict = channel.receive()
-                    if verdict is Verdict.INTERRUPT and isinstance(records, Generator):
-                        with suppress(StopIteration):
-                            records.send(verdict)  # the training loop saves a checkpoint
                     if verdict is not Verdict.GO_ON:
-                        return Outcome.STOPPED, None
+                        return _stopped(records, verdict, objective), None
     except Gone:
         os._exit(1)
     except BaseException as error:  # whatever a trial does, SystemExit included, is the trial's own failure
@@ -133,6 +130,28 @@ def _taken(objective: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         warn(f"keep_weights: {name} takes no argument weights, the file for a trained network: none is kept")
         return {key: value for key, value in arguments.items() if key != "weights"}
     return arguments
+
+
+def _stopped(records: Iterable[Any], verdict: Verdict, objective: Callable[..., Any]) -> Outcome:
+    """How a job ends that goes no further now: where it can, it keeps itself, as the training loop does.
+
+    An objective that does not know `checkpoint` has nothing to go on from later: to be paused, it is not asked.
+
+    Raises:
+        Fault: it is interrupted and cannot be kept.
+    """
+    pauses = verdict is Verdict.PAUSE
+    if not isinstance(records, Generator) or (pauses and "checkpoint" not in inspect.signature(objective).parameters):
+        return Outcome.STOPPED
+    try:
+        records.send(verdict)
+    except StopIteration:
+        return Outcome.PAUSED if pauses else Outcome.STOPPED
+    except Fault as fault:
+        if not pauses:
+            raise
+        warn(f"{fault}; the trial cannot go on later")
+    return Outcome.STOPPED
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
 from oialr_hpo.engines.keeping import KeptWeights
+from oialr_hpo.engines.paused import Paused
 from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
@@ -31,8 +33,8 @@ class Ticket:
         number: of the trial, counted over all workers and sessions.
         settings: what it tries; None: the sampler proposes.
         seed: of the trial.
-        epochs: records of an earlier session that was interrupted, whose checkpoint may save some of the work.
-        seconds: of training that session had spent, and `setup_seconds` before it.
+        epochs: records of an attempt that was interrupted or paused, whose checkpoint may save some of the work.
+        seconds: of training that attempt had spent, and `setup_seconds` before it.
         attempt: at this trial, from 1 on.
         genes: (d,) of a proposal: where it is to be tried.
     """
@@ -52,7 +54,8 @@ class Desk:
     """Hands out tickets until the budget of trials or time is spent, and hears how the trials go.
 
     First come the trials that an earlier session left unfinished, then the dense baseline, then the given starts, then
-    proposals. What earlier sessions finished counts against the budget and is not repeated.
+    proposals. What earlier sessions finished counts against the budget and is not repeated. A trial that waits goes on
+    before a new one begins, or at the end, see `Paused`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Desk:
         deadline: Deadline | None = None,
         say: Callable[[str], None] = say,
         kept: KeptWeights | None = None,
+        checkpoint: Callable[[int], Path] | None = None,
     ):
         """
         Args:
@@ -72,6 +76,7 @@ class Desk:
             deadline: no trial starts later.
             say: prints a line of progress.
             kept: networks of trials that are to stay.
+            checkpoint: where a trial that waits is kept, by its number; None: nowhere.
         """
         self._deadline, self._stopped, self._seed, self._kept = deadline, False, experiment.seed, kept
         finished = [trial for trial in earlier if trial.finished]
@@ -87,8 +92,9 @@ class Desk:
         tried = (trial.settings for trial in earlier if trial.role is not Role.DENSE)
         self._repeats = Repeats(experiment.space, tried, experiment.seed + len(earlier))
         self._failures: list[str | None] | None = []
-        self._faults = 0  # in a row
+        self._faults, self._interrupted = 0, False  # faults in a row
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
+        self._paused = Paused(experiment, self._rungs, earlier, checkpoint)
         self._progress = Progress(experiment.trials, workers, finished, deadline, say)
 
     def next(self, proposed: NDArray[np.float64] | None = None) -> Ticket | None:
@@ -97,13 +103,13 @@ class Desk:
         Args:
             proposed: (d,) genes that the ticket may try, see `fresh`.
         """
-        if self._stopped or (self._deadline is not None and self._deadline.passed):
+        if self._over:
             return None
-        if self._unfinished:
-            trial = self._unfinished.pop(0)
-            self._progress.reached(trial.number, 0.0)
-            spent = trial.seconds, trial.setup_seconds, trial.attempt + 1
-            return Ticket(trial.number, trial.role, trial.settings, trial.seed, trial.epochs, *spent)
+        earlier = self._unfinished.pop(0) if self._unfinished else self._paused.next(last=self._new <= 0)
+        if earlier:
+            self._progress.reached(earlier.number, 0.0)
+            spent = earlier.seconds, earlier.setup_seconds, earlier.attempt + 1
+            return Ticket(earlier.number, earlier.role, earlier.settings, earlier.seed, earlier.epochs, *spent)
         if self._new <= 0:
             return None
         self._new -= 1
@@ -118,6 +124,15 @@ class Desk:
     def fresh(self, genes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where a proposal is to be tried: at its genes, or nearby where another trial has these settings."""
         return self._repeats.fresh(genes)
+
+    @property
+    def _over(self) -> bool:
+        return self._stopped or (self._deadline is not None and self._deadline.passed)
+
+    def close(self) -> None:
+        """All trials have ended: where nothing is left to be done, those that still wait are given up."""
+        if not (self._over or self._interrupted or self._new > 0):
+            self._paused.close()
 
     def stop(self) -> None:
         """Hand out no more tickets."""
@@ -142,6 +157,8 @@ class Desk:
         self._progress.ended(trial)
         if self._kept:
             self._kept.ended(trial)
+        self._paused.ended(trial)
+        self._interrupted |= trial.state is State.INTERRUPTED
         self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
         if self._faults >= HOPELESS:
             self.stop()

@@ -2,8 +2,8 @@
 
 At every rung, a share of the run, a trial goes on if it is among the best 1 / `factor` of the trials that got that far
 (Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020, in the variant that stops trials instead of
-pausing them). Two things differ, since a method's change-over costs accuracy that comes back, and changes the trainable
-share that a score may weigh:
+pausing them: here those that are stopped wait, see `oialr_hpo.engines.paused`). Two things differ, since a method's
+change-over costs accuracy that comes back, and changes the trainable share that a score may weigh:
 
 - A trial is not judged within `recovery` after its change-over; a rung that falls there is put off until it ends.
 - A trial is compared at equal shares of the run, and only with trials in the same phase: dense ones with dense ones,
@@ -105,15 +105,24 @@ class Rungs:
             if before < share - CLOSE <= point.share:
                 _enter(reached, share, low_rank, number, points)
 
-    def stops(self, number: int) -> bool:
-        """Whether a trial is to be stopped where it was reported last."""
-        here = self._curves[number][-1]
-        key = here.share, here.low_rank
+    def here(self, number: int) -> Point | None:
+        """Where a trial was reported last; None where that is not known."""
+        points = self._curves.get(number)
+        return points[-1] if points else None
+
+    def reached(self, point: Point) -> dict[int, list[float]]:
+        """The goals of all trials that can be compared with one that is at this point, there, by number."""
+        key = point.share, point.low_rank
         if key not in self._reached:
             self._reached[key] = {}
             for other, points in self._curves.items():
                 _enter(self._reached[key], *key, other, points)
-        others = np.array([goals for other, goals in self._reached[key].items() if other != number])
+        return self._reached[key]
+
+    def stops(self, number: int) -> bool:
+        """Whether a trial is to be stopped where it was reported last."""
+        here = self._curves[number][-1]
+        others = np.array([goals for other, goals in self.reached(here).items() if other != number])
         if len(others) < self._settings.minimum:
             return False
         dominate = (others <= here.goals).all(axis=1) & (others < here.goals).any(axis=1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from oialr_hpo import samplers
 from oialr_hpo.engines.mpi import Comm, arrived
+from oialr_hpo.engines.population import enter
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Space
 
@@ -60,7 +61,7 @@ class Island(Pollinator):
             sessions_seed: of the proposals; another one for every session of a search.
         """
         logging.getLogger("propulate").setLevel(logging.WARNING)
-        self._immigrants: set[bytes] = set()
+        self._immigrants: set[tuple[int, int]] = set()
         knobs = experiment.islands
         count = min(knobs.count or max(1, comm.size // ISLAND_SIZE), comm.size)
         index = comm.rank * count // comm.size
@@ -108,7 +109,7 @@ class Island(Pollinator):
         individual.island = self.island_idx
         individual.migration_steps = 0
         individual.migration_history = str(self.island_idx)
-        self.population.append(individual)
+        enter(self.population, individual)
 
     def tell(self, individual: Individual) -> None:
         """Add an evaluated individual to the population of the island, and now and then send some to the others."""
@@ -126,10 +127,11 @@ class Island(Pollinator):
         Propulate would describe each individual for its log, and search the whole population for one that gives way to
         each immigrant; here nothing does.
         """
-        self.population += [individual for *_, individual in arrived(self.island_comm, INDIVIDUAL_TAG)]
+        for *_, individual in arrived(self.island_comm, INDIVIDUAL_TAG):
+            enter(self.population, individual)
         for *_, immigrants in arrived(self.propulate_comm, MIGRATION_TAG) if self.migration_prob > 0 else ():
             for immigrant in immigrants:
-                genes = immigrant.position.tobytes()
-                if genes not in self._immigrants:  # every rank of its island may send it
-                    self._immigrants.add(genes)
-                    self.population.append(immigrant)
+                end = immigrant.number, immigrant.attempt
+                if end not in self._immigrants:  # every rank of its island may send it
+                    self._immigrants.add(end)
+                    enter(self.population, immigrant)

@@ -11,7 +11,7 @@ from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point
 from oialr_hpo.engines.mpi import Comm, arrived, sleep_until, wait_for_all
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.runs.trial import Trial
+from oialr_hpo.runs.trial import State, Trial
 
 TICKET_REQUEST, TICKET, REPORT, VERDICT, ENDED, STOP, DONE = range(1, 8)
 
@@ -73,6 +73,7 @@ class LocalDesk:
         while self._others:
             self.serve()
             time.sleep(self.POLL_SECONDS)
+        self._desk.close()
         wait_for_all(self._comm)
 
 
@@ -98,7 +99,8 @@ class RemoteDesk:
         return bool(judged and self._receive(VERDICT))
 
     def ended(self, trial: Trial) -> None:
-        self._comm.send(replace(trial, epochs=trial.epochs[-1:]), dest=0, tag=ENDED)
+        goes_on = trial.state is State.PAUSED  # on any rank, with all of its records
+        self._comm.send(trial if goes_on else replace(trial, epochs=trial.epochs[-1:]), dest=0, tag=ENDED)
 
     def serve(self) -> None:
         """Pass a request to stop on: the launcher may have signalled some ranks only."""

@@ -56,8 +56,9 @@ def _work(
     logged = search.earlier() if comm.rank == 0 else []
     earlier = on_first_rank(lambda: [_outline(trial) for trial in logged], comm)
     if comm.rank == 0:
-        kept = search.kept(logged)
-        desk = LocalDesk(comm, Desk(search.experiment, comm.size, logged, search.deadline, kept=kept), stop)
+        kept, checkpoint = search.kept(logged), search.run.checkpoint
+        shared = Desk(search.experiment, comm.size, logged, search.deadline, kept=kept, checkpoint=checkpoint)
+        desk = LocalDesk(comm, shared, stop)
     else:
         desk = RemoteDesk(comm, stop)
     worker = Worker(search, comm.rank, place, threads, desk.stops, followers, process)

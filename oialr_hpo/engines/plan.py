@@ -109,8 +109,8 @@ class Plan:
         return Search(checked, directory, data_dir, deadline, self.objective, self.ranks_per_trial, retry)
 
     def _left(self, checked: Experiment, directory: RunDirectory) -> int:
-        """Trials that have not ended, or are tried again."""
-        return checked.trials - sum(t.finished and t.state not in self.retry for t in directory.trials())
+        """Trials that have not ended, wait, or are tried again."""
+        return checked.trials - sum(t.state.final and t.state not in self.retry for t in directory.trials())
 
 
 def absolute(directory: Path | None) -> Path | None:

@@ -23,4 +23,17 @@ def evaluated(trial: Trial, experiment: Experiment, proposal: Any = None) -> Any
     individual = proposal or samplers.individual_at(experiment.space, trial.settings, trial.worker)
     losses = trial.losses(len(experiment.score.metrics), experiment.epochs(trial.settings))
     individual.loss = losses[0] if len(losses) == 1 else losses
+    individual.number, individual.attempt = trial.number, trial.attempt
     return individual
+
+
+def enter(individuals: list[Any], individual: Any) -> None:
+    """Add the individual of a trial that ended; of one that had been paused it takes the earlier one's place."""
+    for place, other in enumerate(individuals if individual.attempt > 1 else ()):
+        if other.number == individual.number:
+            if other.attempt < individual.attempt:  # else news have overtaken each other
+                individuals[place] = individual
+                for name, value in vars(other).items():
+                    vars(individual).setdefault(name, value)  # what its sampler noted
+            return
+    individuals.append(individual)

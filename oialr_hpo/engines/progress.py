@@ -63,7 +63,7 @@ class Progress:
         for trial in earlier:
             self._tried.setdefault(as_text(trial.settings), []).append(trial)
         self._front = front(earlier)
-        self._ended = [trial for trial in earlier if trial.finished]
+        self._ended = {trial.number: trial for trial in earlier if trial.finished}
         self._running: dict[int, float] = {}  # shares of their epochs
         self._began = self._spoke = time.monotonic()
 
@@ -83,7 +83,7 @@ class Progress:
     def ended(self, trial: Trial) -> None:
         self._rank(trial)
         self._running.pop(trial.number, None)
-        self._ended += [trial] if trial.finished else []
+        self._ended |= {trial.number: trial} if trial.finished else {}
         self._say(describe(trial))
 
     def _say(self, news: str) -> None:
@@ -93,7 +93,7 @@ class Progress:
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.monotonic() - self._began)} gone"
         until = None if self._deadline is None else time.time() + self._deadline.left
-        if left := time_left(durations(self._ended), self._total, self._workers, until):
+        if left := time_left(durations([*self._ended.values()]), self._total, self._workers, until):
             times += f", about {clock(left)} left"
         self._print(f"{counter} {news} | {best_so_far} | {times}")
 

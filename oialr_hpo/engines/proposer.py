@@ -4,7 +4,7 @@ from typing import Any
 
 from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
-from oialr_hpo.engines.population import breeds, evaluated
+from oialr_hpo.engines.population import breeds, enter, evaluated
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value
 from oialr_hpo.runs.trial import Role, Trial
@@ -48,4 +48,4 @@ class Proposer:
     def tell(self, trial: Trial) -> None:
         proposal = self._running.pop(trial.number, None)
         if breeds(trial):
-            self._known.append(evaluated(trial, self._experiment, proposal))
+            enter(self._known, evaluated(trial, self._experiment, proposal))

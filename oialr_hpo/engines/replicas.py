@@ -99,7 +99,7 @@ def follow(group: MPI.Comm, process: TrainingProcess, local_index: int, threads:
         elif message and message[0] == "end":
             _, outcome, reason, fit = message
             busy = asking = False
-            if outcome not in (Outcome.FINISHED, Outcome.STOPPED):
+            if outcome not in (Outcome.FINISHED, Outcome.STOPPED, Outcome.PAUSED):
                 group.send((outcome, f"on rank {group.rank} of the trial: {reason}"), dest=0, tag=FAILED)
             if not fit:
                 process.kill()

@@ -193,7 +193,7 @@ class Worker:
         assert self.trial is not None
         if self._interrupting:
             return Verdict.INTERRUPT
-        return Verdict.PRUNE if stopped(self.trial, self.search.experiment, self.stops) else Verdict.GO_ON
+        return Verdict.PAUSE if stopped(self.trial, self.search.experiment, self.stops) else Verdict.GO_ON
 
     def _overdue(self) -> Trial | None:
         """Kill a trial that takes too long."""
@@ -218,7 +218,8 @@ class Worker:
         if self._verdict is Verdict.INTERRUPT:
             return self._end(State.INTERRUPTED, None)
         rate_unfinished(self.trial, self.search.experiment.score)
-        return self._end(State.PRUNED, None)
+        kept = outcome is Outcome.PAUSED and self.search.run.checkpoint(self.trial.number).exists()
+        return self._end(State.PAUSED if kept else State.PRUNED, None)
 
     def _fail(self, outcome: Outcome, reason: str | None, fit: bool = True) -> Trial:
         """End a trial that did not come to its end; where others train it too, no process is fit for another one."""
@@ -234,7 +235,7 @@ class Worker:
         trial.state, trial.reason = state, reason
         self._watch.stop(trial)
         self.log.end(trial)
-        discard(self.search.run.checkpoint(trial.number), partial_only=not trial.finished)
+        discard(self.search.run.checkpoint(trial.number), partial_only=not trial.state.final)
         return trial
 
 

@@ -49,7 +49,7 @@ class Following:
             complete([trial], self._experiment)
             for listener in self._listeners:
                 listener.hear(trial)
-            if trial.finished:
+            if trial.state.final:
                 self._history.forget(number)
         if concerned:
             self._remember()
@@ -111,7 +111,7 @@ class Listener:
             return
         key = str(trial.number)
         attempt, epoch, state = self._told.get(key, NOTHING)
-        if trial.attempt > attempt and State(state).finished:
+        if trial.attempt > attempt and State(state).final:
             epoch = 0  # it is run again from its beginning
         new = [record for record in trial.epochs if record["epoch"] > epoch]
         if trial.attempt <= attempt and trial.state.value == state and not new:

@@ -43,7 +43,7 @@ class Logger:
         """A trial has said something of an epoch, see `numbers`."""
 
     def trial_ends(self, trial: Trial) -> None:
-        """A trial has ended; one that was interrupted may begin again."""
+        """A trial has ended; one that was interrupted or paused may go on."""
 
     def search_ends(self) -> None:
         """The session ends, with its last trial."""

@@ -14,7 +14,7 @@ from oialr_hpo.loggers._logger import Logger, name, numbers, results
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State, Trial
 
-ENDS = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.INTERRUPTED: "KILLED"}
+ENDS = {State.COMPLETE: "FINISHED", State.PAUSED: "FINISHED", State.PRUNED: "FINISHED", State.INTERRUPTED: "KILLED"}
 """What a run becomes; else it has failed."""
 
 

@@ -44,7 +44,7 @@ class TensorBoard(Logger):
         last = trial.epochs[-1]["epoch"] if trial.epochs else 0
         self._add_numbers(trial, last, results(trial, self.experiment))
         if trial.finished:
-            well = trial.state in (State.COMPLETE, State.PRUNED)
+            well = trial.state in (State.COMPLETE, State.PAUSED, State.PRUNED)
             status = api_pb2.STATUS_SUCCESS if well else api_pb2.STATUS_FAILURE
             end = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=time.time()))
             about, tag = metadata.create_summary_metadata(end), metadata.SESSION_END_INFO_TAG

@@ -65,7 +65,7 @@ class WeightsAndBiases(Logger):
     def trial_ends(self, trial: Trial) -> None:
         run = self._runs.pop(trial.number)
         run.summary.update(results(trial, self.experiment) | {"state": trial.state.value, "reason": trial.reason})
-        run.finish(exit_code=0 if trial.state in (State.COMPLETE, State.PRUNED) else 1)
+        run.finish(exit_code=0 if trial.state in (State.COMPLETE, State.PAUSED, State.PRUNED) else 1)
 
     def search_ends(self) -> None:
         for run in self._runs.values():

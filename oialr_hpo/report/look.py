@@ -8,11 +8,12 @@ import plotly.graph_objects as go
 
 from oialr_hpo.runs.trial import State, Trial
 
-BLUE, ORANGE, DARK, GREY, LIGHT, RED, AMBER = (
-    "#1f5fa8", "#e07b1a", "#30343a", "#8a9099", "#c9d0d8", "#c0392b", "#d8a400",
+BLUE, ORANGE, DARK, GREY, LIGHT, RED, AMBER, PALE_AMBER = (
+    "#1f5fa8", "#e07b1a", "#30343a", "#8a9099", "#c9d0d8", "#c0392b", "#d8a400", "#ecd584",
 )  # fmt: skip
 COLORS = {
     State.COMPLETE: BLUE,
+    State.PAUSED: PALE_AMBER,
     State.PRUNED: AMBER,
     State.FAILED: RED,
     State.OUT_OF_MEMORY: "#7d3c98",

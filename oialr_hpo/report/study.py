@@ -23,6 +23,7 @@ STATES = {
     State.RUNNING: TrialState.RUNNING,
     State.INTERRUPTED: TrialState.WAITING,  # for --resume
     State.COMPLETE: TrialState.COMPLETE,
+    State.PAUSED: TrialState.PRUNED,
     State.PRUNED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
     State.OUT_OF_MEMORY: TrialState.FAIL,

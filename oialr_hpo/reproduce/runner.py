@@ -102,4 +102,4 @@ def _complete(path: Path, experiment: Experiment) -> bool:
     if not run.used:
         return False
     run.check_fits(experiment)
-    return sum(trial.finished for trial in run.trials()) >= experiment.trials
+    return sum(trial.state.final for trial in run.trials()) >= experiment.trials

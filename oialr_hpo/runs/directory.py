@@ -22,7 +22,7 @@ from oialr_hpo.runs.fit import complete, misfit
 from oialr_hpo.runs.lease import Lease, Taken
 from oialr_hpo.runs.log import TrialLog
 from oialr_hpo.runs.rows import of_epochs, of_trials
-from oialr_hpo.runs.trial import Trial
+from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.runs.usage import Span, Usage
 
 if TYPE_CHECKING:
@@ -213,8 +213,14 @@ class RunDirectory:
         return TrialLog(self.path / "trials" / f"rank-{worker:04d}.jsonl")
 
     def trials(self) -> list[Trial]:
-        """All trials by number, as the events tell, each with a value of every setting that is searched now."""
+        """All trials by number, as the events tell, each with a value of every setting that is searched now.
+
+        One that was paused and has no checkpoint any more cannot go on: it is pruned.
+        """
         found = history.trials(self._events())
+        for trial in found:
+            if trial.state is State.PAUSED and not self.checkpoint(trial.number).exists():
+                trial.state = State.PRUNED
         if found and self.used:
             complete(found, self.experiment)
         return found

@@ -14,7 +14,7 @@ from oialr_hpo.runs.trial import Role, State, Trial
 
 @dataclass
 class Attempt:
-    """One session's part of a trial: its start, its epochs and its end, if it came to one."""
+    """One part of a trial, without a break: its start, its epochs and its end, if it came to one."""
 
     start: Event
     epochs: list[Event] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _trial(attempts: list[Attempt]) -> Trial:
         known = ("number", "settings", "seed", "worker", "threads", "started")
         about = {key: attempt.start[key] for key in known if attempt.start.get(key) is not None}
         begun = Trial(**about, role=Role(attempt.start["role"]), attempt=attempt.start.get("attempt") or count)
-        if trial and not trial.finished:  # a finished one was run again from its beginning
+        if trial and not trial.state.final:  # else it was run again from its beginning
             begun.take_up(trial)
         trial = begun
         for event in attempt.epochs:

@@ -22,9 +22,9 @@ def say(text: str, stream: Literal["stdout", "stderr"] = "stdout") -> None:
 def describe(trial: Trial) -> str:
     """One trial in a few words."""
     name = f"#{trial.number} {trial.role.value if trial.role is not Role.PROPOSAL else ''}".strip()
-    if trial.state is State.PRUNED and trial.epochs:
-        epoch = trial.epochs[-1]["epoch"]
-        return f"{name} stopped early at epoch {epoch}, score {scores(trial)} ({clock(trial.seconds)})"
+    if trial.state in (State.PAUSED, State.PRUNED) and trial.epochs:
+        epoch, word = trial.epochs[-1]["epoch"], "paused" if trial.state is State.PAUSED else "stopped early"
+        return f"{name} {word} at epoch {epoch}, score {scores(trial)} ({clock(trial.seconds)})"
     if trial.state is not State.COMPLETE:
         reason = f": {trial.reason}" if trial.reason else ""
         return f"{name} {trial.state.value.replace('_', ' ')}{reason} after {clock(trial.elapsed)}"

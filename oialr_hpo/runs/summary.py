@@ -68,7 +68,7 @@ def headline(run: RunDirectory, trials: Sequence[Trial]) -> str:
 
 def not_running(run: RunDirectory, trials: Sequence[Trial]) -> str | None:
     """That nothing runs the search, and how to go on; None where it is done: trainings of `train` at their end."""
-    seen, experiment, finished = run.abandoned, run.experiment, sum(trial.finished for trial in trials)
+    seen, experiment, finished = run.abandoned, run.experiment, sum(trial.state.final for trial in trials)
     if finished >= experiment.trials or (not experiment.search and finished == len(trials) and seen is None):
         return None
     moment = "" if seen is None else time.strftime(" (ended without a word at %Y-%m-%d %H:%M)", time.localtime(seen))

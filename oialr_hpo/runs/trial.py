@@ -13,6 +13,7 @@ class State(str, Enum):
 
     RUNNING = "running"
     COMPLETE = "complete"
+    PAUSED = "paused"
     PRUNED = "pruned"
     FAILED = "failed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -20,7 +21,13 @@ class State(str, Enum):
 
     @property
     def finished(self) -> bool:
+        """Whether the trial counts as tried: it has a result, be it that it was behind."""
         return self not in (State.RUNNING, State.INTERRUPTED)
+
+    @property
+    def final(self) -> bool:
+        """Whether nobody goes on with the trial; one that is paused may go on."""
+        return self.finished and self is not State.PAUSED
 
 
 RETRIED = (State.FAILED, State.OUT_OF_MEMORY)
@@ -46,7 +53,7 @@ class Trial:
     `epochs` holds one record of metrics per epoch; `metrics` is the record that was scored and `best_epoch` the one
     with the best score. `scores` has one number per goal, in the metric's own sense, and `signs` says of each whether
     it is to be small (1, as without signs) or large (-1). `violation` sums by how much the constraints are broken (0:
-    feasible). `attempt` counts the sessions that ran the trial; `seconds` of training and evaluating, and
+    feasible). `attempt` counts how often the trial began or went on; `seconds` of training and evaluating, and
     `setup_seconds` of what came before (a process that had to start, imports, the data, the network), add them up.
     """
 
@@ -106,21 +113,21 @@ class Trial:
         return Trial(*known, state=State.INTERRUPTED, attempt=self.attempt)
 
     def take_up(self, earlier: "Trial") -> None:
-        """Go on from what an earlier session did of the same trial."""
+        """Go on from what an earlier attempt did of the same trial."""
         self.epochs = list(earlier.epochs)
         self.seconds, self.setup_seconds = earlier.seconds, earlier.setup_seconds
 
     def losses(self, goals: int, epochs: int) -> list[float]:
         """What samplers minimise, one number per goal.
 
-        In this order: feasible trials by their scores; trials that were stopped early, those that came further in their
+        In this order: feasible trials by their scores; trials that were behind, those that came further in their
         `epochs` first; infeasible ones by how much they break the constraints; failures.
         """
         if self.state is State.COMPLETE and self.violation == 0:
             return [min(goal, PRUNED) for goal in self.goals]
         if self.state is State.COMPLETE:
             return [INFEASIBLE * (1 + math.log1p(self.violation))] * goals
-        if self.state is State.PRUNED and self.scores and self.epochs:
+        if self.state in (State.PAUSED, State.PRUNED) and self.scores and self.epochs:
             left = 2 - self.epochs[-1]["epoch"] / epochs
             return [PRUNED * (left + 1e-7 * math.copysign(math.log1p(abs(goal)), goal)) for goal in self.goals]
         return [FAILED] * goals

@@ -60,7 +60,8 @@ class Propagator:
         self.settings, self.space, self.place = settings, space, place
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
-        """One more individual, see `individual`, given all evaluated ones, a list that only grows.
+        """One more individual, see `individual`, given all evaluated ones, a list that only grows; of a trial that had
+        been paused and came further, a new individual takes the place of the one before.
 
         Args:
             individuals: in the order in which they were heard of; `position` (d,) has the genes, `loss` is to be small.

@@ -111,7 +111,10 @@ class OptunaPropagator(Propagator):
         losses = np.array([one.loss for one in individuals]).reshape(-1, self._goals)
         new = np.array([i for i, one in enumerate(individuals) if id(one) not in self._known], dtype=int)
         self._known.update((id(individuals[i]), individuals[i]) for i in new)
-        if self.ranks or self._size + len(new) > 2 * self.capacity:
+        replaced = len(self._known) > len(individuals)
+        if replaced:
+            self._known = {id(one): one for one in individuals}
+        if replaced or self.ranks or self._size + len(new) > 2 * self.capacity:
             self._begin()
             new = memorable(np.argsort(losses[:, 0], kind="stable"), self.capacity)
         if self.ranks:

@@ -48,7 +48,7 @@ class Evolution(Propagator):
         design = _latin_hypercube(slices, len(space), np.random.default_rng(place.seed))
         self._start_size, self._start = slices, list(self._geometry.snap(design[place.rank :: place.workers]))
         self._tried: set[bytes] = set()
-        self._losses: list[float] = []
+        self._known = 0
         self._model = GaussianProcess(self._geometry.owner)
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
@@ -112,11 +112,11 @@ class Evolution(Propagator):
         return np.array(list(fresh.values()))
 
     def _remember(self, individuals: Sequence[Any]) -> Array:
-        """The losses of all individuals, of which only the new ones are looked at."""
-        new = individuals[len(self._losses) :]
-        self._losses += [one.loss for one in new]
+        """The losses of all individuals; of their settings only new ones are looked at."""
+        new = individuals[self._known :]
+        self._known = len(individuals)
         self._tried.update(self._settings(new))
-        return np.array(self._losses)
+        return np.array([one.loss for one in individuals])
 
     def _settings(self, individuals: Sequence[Any]) -> list[bytes]:
         return [point.tobytes() for point in self._geometry.snap(_genes_of(individuals))] if individuals else []

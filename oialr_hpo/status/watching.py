@@ -17,7 +17,7 @@ def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
     On a terminal the screen is drawn anew every so many seconds. Elsewhere, in a log file, a line is written for every
     trial that ended.
     """
-    seen: set[int] = set()
+    seen: dict[int, int] = {}  # attempts
     while True:
         over = not run.alive
         trials = current(run, not over)
@@ -25,8 +25,8 @@ def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
             file.write(f"\x1b[H\x1b[2J{summary(run)}\n\n{running(run, trials)}\n")
         else:
             for trial in trials:
-                if trial.finished and trial.number not in seen:
-                    seen.add(trial.number)
+                if trial.finished and seen.get(trial.number) != trial.attempt:
+                    seen[trial.number] = trial.attempt
                     file.write(f"[{len(seen)}/{run.experiment.trials}] {describe(trial)}\n")
             if over:
                 file.write(f"\n{summary(run)}\n")

@@ -22,6 +22,7 @@ class Outcome(Enum):
 
     FINISHED = "finished"
     STOPPED = "stopped"
+    PAUSED = "paused"
     FAILED = "failed"
     OUT_OF_MEMORY = "out of memory"
     FAULT = "fault"

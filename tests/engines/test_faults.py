@@ -98,7 +98,7 @@ def test_trials_that_the_machine_failed_run_again_and_those_that_failed_where_th
     assert [trial.state for trial in before] == ENDS
     assert before[1].reason == "OSError: [Errno 28] No space left on device"
     assert status(first)["trials"] == {
-        **{"running": 0, "complete": 3, "pruned": 0, "failed": 2, "out_of_memory": 1, "interrupted": 2}
+        **{"running": 0, "complete": 3, "paused": 0, "pruned": 0, "failed": 2, "out_of_memory": 1, "interrupted": 2}
     }
     lines = summary(first).splitlines()
     assert [line for line in lines if line.startswith("  ") and (" x: " in line or "--retry" in line)] == [

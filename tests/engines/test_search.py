@@ -95,7 +95,7 @@ def test_status_in_json_is_what_programs_expect(tmp_path: Path) -> None:
     content = json.loads(printed.stdout)
     assert content == status(finished)
     assert content["trials"] == {
-        **{"running": 0, "complete": 6, "pruned": 0, "failed": 0, "out_of_memory": 0, "interrupted": 0}
+        **{"running": 0, "complete": 6, "paused": 0, "pruned": 0, "failed": 0, "out_of_memory": 0, "interrupted": 0}
     }
     assert content["best"]["score"] == min(t.score for t in finished.trials() if t.role is not Role.DENSE)  # type: ignore[type-var]
     assert set(content["best"]["settings"]) == set(finished.experiment.search)

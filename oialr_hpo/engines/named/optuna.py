@@ -34,7 +34,8 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
     Worker 0 takes over the process `first`.
     """
     earlier = search.earlier()
-    desk = Desk(search.experiment, jobs, earlier, search.deadline, kept=search.kept(earlier))
+    kept, checkpoint = search.kept(earlier), search.run.checkpoint
+    desk = Desk(search.experiment, jobs, earlier, search.deadline, kept=kept, checkpoint=checkpoint)
     proposer = Proposer(search.experiment, earlier, jobs, desk)
 
     def stops(number: int, point: Point, judged: bool) -> bool:
@@ -60,6 +61,7 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
                 if trial := worker.poll(0):
                     proposer.tell(trial)
                     desk.ended(trial)
+        desk.close()
     finally:
         for worker in workers:
             worker.close()

@@ -11,12 +11,13 @@ from oialr_hpo.report.study import Aims
 from oialr_hpo.runs.trial import State
 
 TITLE = "Score over time and over compute"
+SYMBOLS = {State.COMPLETE: "circle", State.PAUSED: "cross-thin-open", State.PRUNED: "x-thin-open"}
 
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
     """Every scored trial at its end, and the best so far, over the clock and over the workers' added time."""
-    scored = [trial for trial in facts.searched if trial.scores and trial.state in (State.COMPLETE, State.PRUNED)]
-    ends = {span.trial: span.ended for span in facts.spans}
+    scored = [trial for trial in facts.searched if trial.scores and trial.state in SYMBOLS]
+    ends = {span.trial: span.ended for span in sorted(facts.spans, key=lambda span: span.ended)}
     scored = sorted((trial for trial in scored if trial.number in ends), key=lambda trial: ends[trial.number])
     if not scored:
         raise NothingToDraw("No trial has a score yet.")
@@ -36,7 +37,7 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         for column, (x, label) in enumerate(axes):
             place = {"row": row + 1, "col": column + 1}
             first = row == column == 0
-            for state, symbol in ((State.COMPLETE, "circle"), (State.PRUNED, "x-thin-open")):
+            for state, symbol in SYMBOLS.items():
                 chosen = [i for i, trial in enumerate(scored) if trial.state is state]
                 if chosen:
                     figure.add_scatter(
@@ -44,7 +45,7 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
                         y=[values[i] for i in chosen],
                         mode="markers",
                         marker={"color": COLORS[state], "symbol": symbol, "size": 7, "line": {"width": 1.5}}
-                        if state is State.PRUNED
+                        if state is not State.COMPLETE
                         else {"color": COLORS[state], "size": 7, "opacity": 0.75},
                         name=WORDS.get(state, state.value),
                         text=[hover(scored[i]) for i in chosen],
@@ -84,8 +85,8 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
         figure.update_yaxes(title_text=goal, row=row + 1, col=1)
     figure.update_layout(height=90 + 310 * len(goals))
     caption = f"{_better(facts.goals)} Each mark is a trial where it ended."
-    if any(trial.state is State.PRUNED for trial in scored):
-        caption += " Crosses were stopped early, and show the score of their last epoch: they do not compete."
+    if any(trial.state is not State.COMPLETE for trial in scored):
+        caption += " Crosses were stopped early, or wait, and show the score of their last epoch: they do not compete."
     return figure, caption
 
 

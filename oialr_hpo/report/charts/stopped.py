@@ -13,7 +13,7 @@ TITLE = "What was stopped early"
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
     """The first goal's score, with a cross where a trial was stopped, and the epochs that were saved."""
-    pruned = [trial for trial in facts.searched if trial.state is State.PRUNED]
+    pruned = [trial for trial in facts.searched if trial.state in (State.PAUSED, State.PRUNED)]
     if not facts.experiment.early_stopping.enabled:
         raise NothingToDraw("Early stopping was off: every trial ran to its end.")
     if not pruned:

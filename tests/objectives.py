@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.training.faults import written
 from oialr_hpo.training.replica import Replica
 
 
@@ -104,8 +105,8 @@ def kept(
         error = seed * 7 % 16 / 16 if epoch < 4 else float(seed * 11 % 16)
         if (yield {"epoch": epoch, "error": error, "trainable_percent": 10.0}) is not None:
             if replica is None or replica.rank == 0:
-                checkpoint.parent.mkdir(exist_ok=True)
-                checkpoint.write_text(str(epoch))
+                with written(checkpoint, "the checkpoint") as partial:
+                    partial.write_text(str(epoch))
             return
 
 

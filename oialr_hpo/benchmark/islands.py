@@ -85,6 +85,7 @@ def regret(table: Table, sampler: Sampler, seed: int) -> list[float]:
     while len(island.population) < CHECKPOINTS[-1]:
         individual = island.propose()
         individual.loss, seconds = table.train(individual)
+        individual.number, individual.attempt = comm.size * len(ends) + comm.rank, 1
         island.prepare()
         time.sleep(scale * seconds)
         ends.append((time.time(), individual.loss))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oialr_hpo.experiment import EarlyStopping, Experiment
 from oialr_hpo.runs import layers
@@ -93,6 +94,7 @@ class Rungs:
             self._curves[trial.number] = curve(trial, experiment)
         # Wherever a trial was judged, (share, phase): the goals of all trials that can be compared with it there.
         self._reached: dict[tuple[float, bool], dict[int, list[float]]] = {}
+        self._arrays: dict[tuple[float, bool], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}  # the same
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a trial has come; after a restart it may be less far."""
@@ -104,25 +106,31 @@ class Rungs:
         for (share, low_rank), reached in self._reached.items():
             if before < share - CLOSE <= point.share:
                 _enter(reached, share, low_rank, number, points)
+                self._arrays.pop((share, low_rank), None)
 
     def here(self, number: int) -> Point | None:
         """Where a trial was reported last; None where that is not known."""
         points = self._curves.get(number)
         return points[-1] if points else None
 
-    def reached(self, point: Point) -> dict[int, list[float]]:
-        """The goals of all trials that can be compared with one that is at this point, there, by number."""
+    def reached(self, point: Point) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """All trials that can be compared with one that is at this point: (n,) numbers and (n, goals) goals there."""
         key = point.share, point.low_rank
         if key not in self._reached:
             self._reached[key] = {}
             for other, points in self._curves.items():
                 _enter(self._reached[key], *key, other, points)
-        return self._reached[key]
+        if key not in self._arrays:
+            found = self._reached[key]
+            goals = np.array([*found.values()], float).reshape(len(found), len(point.goals))
+            self._arrays[key] = np.array([*found], np.intp), goals
+        return self._arrays[key]
 
     def stops(self, number: int) -> bool:
         """Whether a trial is to be stopped where it was reported last."""
         here = self._curves[number][-1]
-        others = np.array([goals for other, goals in self.reached(here).items() if other != number])
+        numbers, goals = self.reached(here)
+        others = goals[numbers != number]
         if len(others) < self._settings.minimum:
             return False
         dominate = (others <= here.goals).all(axis=1) & (others < here.goals).any(axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from oialr_hpo import samplers
 from oialr_hpo.engines.mpi import Comm, arrived
-from oialr_hpo.engines.population import enter
+from oialr_hpo.engines.population import Population
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Space
 
@@ -92,6 +92,7 @@ class Island(Pollinator):
             island_displs=np.array([ranks[0] for ranks in members]),
             island_counts=np.array([len(ranks) for ranks in members]),
         )
+        self.population = Population()
 
     def propose(self) -> Individual:
         self.receive()
@@ -109,7 +110,7 @@ class Island(Pollinator):
         individual.island = self.island_idx
         individual.migration_steps = 0
         individual.migration_history = str(self.island_idx)
-        enter(self.population, individual)
+        self.population.enter(individual)
 
     def tell(self, individual: Individual) -> None:
         """Add an evaluated individual to the population of the island, and now and then send some to the others."""
@@ -128,10 +129,10 @@ class Island(Pollinator):
         each immigrant; here nothing does.
         """
         for *_, individual in arrived(self.island_comm, INDIVIDUAL_TAG):
-            enter(self.population, individual)
+            self.population.enter(individual)
         for *_, immigrants in arrived(self.propulate_comm, MIGRATION_TAG) if self.migration_prob > 0 else ():
             for immigrant in immigrants:
                 end = immigrant.number, immigrant.attempt
                 if end not in self._immigrants:  # every rank of its island may send it
                     self._immigrants.add(end)
-                    enter(self.population, immigrant)
+                    self.population.enter(immigrant)

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oialr_hpo.engines.early_stopping import Rungs
+from oialr_hpo.engines.early_stopping import Point, Rungs
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.files import discard
 from oialr_hpo.runs.trial import Role, State, Trial
 
 Array = NDArray[np.float64]
+Gain = tuple[Array, Array]
+"""(goals,) each: a typical one, and the best that can be hoped for."""
 WAITING = 16
 """So many trials wait at most; the least promising of more are given up."""
 DISK_SHARE = 0.25
@@ -52,14 +54,19 @@ class Paused:
         self._judged, self._rungs, self._checkpoint = experiment.early_stopping.enabled, rungs, checkpoint
         self._waiting: dict[int, Trial] = {}
         self._went_on: dict[int, float] = {}  # from which epoch
-        self._ends: dict[int, list[float]] = {}  # goals of the trials that came to their end
-        self._best = np.empty((0, len(experiment.score.metrics)))  # of those that compete
-        for trial in earlier:
+        goals = len(experiment.score.metrics)
+        self._ends = np.empty((0, goals))  # goals of the trials that came to their end, by number; of others NaN
+        self._best = np.empty((0, goals))  # of those that compete
+        self._gains: dict[tuple[float, bool], Gain] = {}  # where a trial may stand, until more is known
+        for trial in sorted(earlier, key=lambda trial: trial.state is State.PAUSED):
             self.ended(trial)
 
     def ended(self, trial: Trial) -> None:
         """Learn how a trial ended; one that is paused waits."""
+        self._gains.clear()
         if trial.state is State.COMPLETE and trial.role is not Role.DENSE:
+            missing = max(0, trial.number + 1 - len(self._ends))
+            self._ends = np.vstack([self._ends, np.full((missing, len(trial.goals)), np.nan)])
             self._ends[trial.number] = trial.goals
             if trial.candidate:
                 self._best = np.vstack([self._best, trial.goals])
@@ -68,7 +75,7 @@ class Paused:
         self._waiting[trial.number] = trial
         reached = trial.epochs[-1]["epoch"] if trial.epochs else 0
         if not trial.scores or reached <= self._went_on.get(trial.number, 0):
-            self._give_up(trial.number)  # it would never get any further
+            self._give_up(trial.number)  # it has no chance, or would never come further
         while self._waiting and (len(self._waiting) > WAITING or self._crowd_the_disk()):
             self._give_up(max(self._waiting, key=self._rank))
 
@@ -109,20 +116,29 @@ class Paused:
         typical, _ = self._end(number)
         return int((self._best <= typical).all(axis=1).sum()), typical.tolist(), number
 
-    def _end(self, number: int) -> tuple[Array, Array]:
-        """(goals,) at the end of a trial, typical ones and the best that can be hoped for."""
+    def _end(self, number: int) -> Gain:
+        """The same for the goals of a trial at its end."""
         here = self._rungs.here(number)
         if here is None:
             now = np.array(self._waiting[number].goals)
             return now, np.full_like(now, -np.inf)
-        reached, now = self._rungs.reached(here), np.array(here.goals)
-        gains = np.array([np.subtract(end, reached[one]) for one, end in self._ends.items() if one in reached])
-        gains = gains[np.isfinite(gains).all(axis=1)] if len(gains) else gains
+        key = here.share, here.low_rank
+        if key not in self._gains:
+            self._gains[key] = self._gain(here)
+        now, (typical, hoped) = np.array(here.goals), self._gains[key]
+        return now + typical, now + hoped
+
+    def _gain(self, point: Point) -> Gain:
+        """By how much the goals of trials change from a point on."""
+        numbers, reached = self._rungs.reached(point)
+        ended = numbers < len(self._ends)
+        gains = self._ends[numbers[ended]] - reached[ended]
+        gains = gains[np.isfinite(gains).all(axis=1)]
         if len(gains) < COMPARED:
-            return now, np.full_like(now, -np.inf)
+            return np.zeros(gains.shape[1]), np.full(gains.shape[1], -np.inf)
         typical = np.median(gains, axis=0)
         deviation = 1.4826 * np.median(np.abs(gains - typical), axis=0)
-        return now + typical, now + typical - DEVIATIONS * deviation
+        return typical, typical - DEVIATIONS * deviation
 
     def _crowd_the_disk(self) -> bool:
         """Whether the checkpoints take more than their share of the room that there is for them."""

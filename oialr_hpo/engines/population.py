@@ -1,5 +1,6 @@
 """Trials as a sampler sees them: individuals with losses."""
 
+from copy import copy
 from typing import Any
 
 from oialr_hpo import samplers
@@ -27,13 +28,17 @@ def evaluated(trial: Trial, experiment: Experiment, proposal: Any = None) -> Any
     return individual
 
 
-def enter(individuals: list[Any], individual: Any) -> None:
-    """Add the individual of a trial that ended; of one that had been paused it takes the earlier one's place."""
-    for place, other in enumerate(individuals if individual.attempt > 1 else ()):
-        if other.number == individual.number:
-            if other.attempt < individual.attempt:  # else news have overtaken each other
-                individuals[place] = individual
-                for name, value in vars(other).items():
-                    vars(individual).setdefault(name, value)  # what its sampler noted
-            return
-    individuals.append(individual)
+class Population(list[Any]):
+    """An individual for each trial, in the order in which they were first heard of."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+
+    def enter(self, individual: Any) -> None:
+        """Add the individual of a trial that ended; of one that had been paused, the one there gets the new loss."""
+        place = self._places.setdefault(individual.number, len(self))
+        if place == len(self):
+            self.append(individual)
+        elif self[place].attempt < individual.attempt:  # else the news have overtaken each other
+            self[place] = further = copy(self[place])  # with all that its sampler noted
+            further.loss, further.attempt = individual.loss, individual.attempt

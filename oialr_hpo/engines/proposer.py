@@ -4,7 +4,7 @@ from typing import Any
 
 from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk, Ticket
-from oialr_hpo.engines.population import breeds, enter, evaluated
+from oialr_hpo.engines.population import Population, breeds, evaluated
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value
 from oialr_hpo.runs.trial import Role, Trial
@@ -19,7 +19,9 @@ class Proposer:
     def __init__(self, experiment: Experiment, earlier: list[Trial], workers: int, desk: Desk):
         self._desk = desk
         self._experiment, self._space = experiment, experiment.space
-        self._known = [evaluated(trial, self._experiment) for trial in filter(breeds, earlier)]
+        self._known = Population()
+        for trial in filter(breeds, earlier):
+            self._known.enter(evaluated(trial, self._experiment))
         self._running: dict[int, Any] = {}
         sampler, seed = experiment.sampler, experiment.seed + len(earlier)
         assert sampler.name is not None
@@ -48,4 +50,4 @@ class Proposer:
     def tell(self, trial: Trial) -> None:
         proposal = self._running.pop(trial.number, None)
         if breeds(trial):
-            enter(self._known, evaluated(trial, self._experiment, proposal))
+            self._known.enter(evaluated(trial, self._experiment, proposal))

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oialr_hpo import search
+from oialr_hpo import samplers, search
 from oialr_hpo.engines import paused
 from oialr_hpo.engines.desk import Desk, Ticket
 from oialr_hpo.engines.early_stopping import Point, stopped
-from oialr_hpo.experiment import Experiment, load
+from oialr_hpo.engines.population import Population
+from oialr_hpo.experiment import Experiment, Sampler, load
 from oialr_hpo.files import discard
 from oialr_hpo.loggers._following import Following
 from oialr_hpo.runs.directory import RunDirectory
@@ -33,7 +34,7 @@ from tests.loggers.recorded import Notebook
 from tests.tiny_task import tiny
 
 STOPPING = "early_stopping={enabled: true, rungs: [0.5], minimum: 1, recovery: 0.0}"
-CHANGES = [STOPPING, "training.epochs=4", "sampler.name=random", "dense_baseline=false", "start_from=[]"]
+CHANGES = [STOPPING, "training.epochs=4", "dense_baseline=false", "start_from=[]"]
 KEPT = "tests.objectives:kept"
 
 
@@ -74,11 +75,11 @@ def test_what_the_disk_does_not_take_is_pruned(tmp_path: Path) -> None:
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks_per_trial", [1, 2])
-def test_what_one_rank_paused_goes_on_on_another(tmp_path: Path, ranks_per_trial: int) -> None:
+@pytest.mark.parametrize(("ranks_per_trial", "sampler"), [(1, "evolution"), (2, "pso")])
+def test_what_one_rank_paused_goes_on_on_another(tmp_path: Path, ranks_per_trial: int, sampler: str) -> None:
     out, ranks = tmp_path / "run", 3 if ranks_per_trial == 1 else 4
     script = SCRIPT.replace("objective=objective", f"objective=objective, ranks_per_trial={ranks_per_trial}")
-    done = mpirun(ranks, "-c", script, str(out), KEPT, "", "trials=24", *CHANGES)
+    done = mpirun(ranks, "-c", script, str(out), KEPT, "", "trials=24", f"sampler.name={sampler}", *CHANGES)
     assert done.returncode == 0, done.stderr
     directory = RunDirectory.open(out)
     trials = directory.trials()
@@ -239,3 +240,25 @@ def test_checkpoints_are_bounded_in_number_and_size(
     behind = [trial.number for trial in trials if trial.state is State.PAUSED]
     assert len(trials) == 60 and len(behind) > 20 and max(map(len, kept)) == most
     assert set(behind[: most // 2]) <= set(kept[-1]) <= set(behind) and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", samplers.NAMES)
+def test_a_sampler_learns_of_a_trial_once(name: str) -> None:
+    """What it knew of one that was paused gives way to what became of it, also where the news overtake each other."""
+    sampler = Sampler(name=name)
+    propose = samplers.make_propagator(sampler, ONE_GOAL.space, samplers.Place(rank=0, workers=1, trials=30, seed=0))
+    population, told = Population(), []
+    for number in range(8):
+        individual = propose(population)
+        individual.rank, individual.generation, individual.loss = 0, number, 1e15 if number % 2 else 0.1 * number
+        individual.number, individual.attempt = number, 1
+        population.enter(individual)
+        told.append(individual)
+    propose(population)
+    further = samplers.individual(ONE_GOAL.space, told[3].position)
+    further.number, further.attempt, further.loss = 3, 2, 0.01
+    population.enter(further)
+    population.enter(told[3])
+    assert [one.number for one in population] == list(range(8)) and population[3].loss == 0.01
+    assert (population[3].position == told[3].position).all() and population[3].generation == 3
+    assert ((propose(population).position >= 0) & (propose(population).position <= 1)).all()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 from oialr_hpo.engines import launchers
 from oialr_hpo.extension import Room
 from oialr_hpo.mistake import LONGEST, PREFIX, Mistake, hint, one_line, reason
+from oialr_hpo.runs.printing import Volume, volume
 from oialr_hpo.runs.trial import RETRIED
 
 P = ParamSpec("P")
@@ -28,6 +29,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     @wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         _make_writable()
+        before = volume.set(Volume.NORMAL)
         try:
             main(*args, **kwargs)
             sys.stdout.flush()
@@ -41,6 +43,8 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             _end(str(error))
         except OSError as error:
             _end(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+        finally:
+            volume.reset(before)
 
     return run
 
@@ -99,6 +103,17 @@ class Parser(argparse.ArgumentParser):
             help="with --resume: run the trials again that ended so, now that their code or the machine is mended",
         )
 
+    def add_volume(self, verbose: str) -> None:
+        """`--quiet` and `--verbose`, which hold until the command ends.
+
+        Args:
+            verbose: what is printed too.
+        """
+        chosen = self.add_mutually_exclusive_group()
+        sets: dict[str, Any] = {"action": _SetVolume, "nargs": 0}
+        chosen.add_argument("-q", "--quiet", const=Volume.QUIET, help="print only the result, and errors", **sets)
+        chosen.add_argument("-v", "--verbose", const=Volume.VERBOSE, help=f"print {verbose}", **sets)
+
     def add_room(self, option: str, room: Room, default: str) -> None:
         """An option for what has a file in a room, or is `package.module:Class`."""
         known = room.names()
@@ -123,6 +138,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--stage-dir", type=path, metavar="DIR", help="on every node's local disk: the data is copied there once"
         )
+
+
+class _SetVolume(argparse.Action):
+    """Sets how much is printed."""
+
+    def __call__(self, *_: object) -> None:
+        volume.set(self.const)
 
 
 def subcommand(

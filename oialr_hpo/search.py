@@ -17,7 +17,7 @@ from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import OBJECTIVE
 from oialr_hpo.experiment import SAMPLERS
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.printing import say
+from oialr_hpo.runs.printing import say, tell
 from oialr_hpo.runs.summary import summary
 from oialr_hpo.runs.trial import State
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say("interrupted; the same command with --resume goes on", "stderr")
             raise SystemExit(INTERRUPTED)
         if State.COMPLETE in states:
-            say(f"\nnext: {next_steps(finished.path)}")
+            tell(f"\nnext: {next_steps(finished.path)}")
         if states and set(states) <= {State.FAILED, State.OUT_OF_MEMORY}:
             say(f"error: every trial failed; {finished.path / 'logs'} has what they printed", "stderr")
             raise SystemExit(1)
@@ -114,6 +114,7 @@ def parser() -> Parser:
     parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
     parser.add_argument("--seed", type=natural, metavar="S")
     parser.add_changes()
+    parser.add_volume("every epoch of every trial too")
     parser.add_data_directories()
     return parser
 

@@ -42,6 +42,25 @@ def test_a_search_says_what_is_running_where_no_trial_ends_for_long(
     assert any("#0 at " in line and "#1 at " in line for line in said) and all(" gone" in line for line in said)
 
 
+def test_a_quiet_search_prints_its_result_and_a_verbose_one_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(search.run.__kwdefaults__, "objective", "tests.objectives:bowl")
+    to_the_end = ["--set", "early_stopping.enabled=false"]
+    search.main(["vit_digits", "--trials", "2", "--out", str(tmp_path / "quiet"), "--quiet"])
+    quiet = capsys.readouterr()
+    assert quiet.out.split("\n", 2)[1].startswith(f"{tmp_path / 'quiet'}: 2 complete of 2 trials")
+    assert "[1/2]" not in quiet.out and "watch " not in quiet.out and "next:" not in quiet.out and not quiet.err
+    search.main(["vit_digits", "--trials", "2", "--out", str(tmp_path / "verbose"), "-v", *to_the_end])
+    said = capsys.readouterr().out
+    assert all(f"#{n} begins" in said and f"#{n} at 25%, score 0." in said for n in range(2)) and "[2/2]" in said
+    search.run("vit_digits", changes=["trials=1"], out=tmp_path / "later")
+    assert "[1/1]" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        search.main(["vit_digits", "-q", "-v"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     out, release = tmp_path / "run", tmp_path / "release"

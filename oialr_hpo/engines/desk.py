@@ -17,7 +17,7 @@ from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value, as_text
-from oialr_hpo.runs.printing import say
+from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.trial import Role, State, Trial
 
 HOPELESS = 8
@@ -64,7 +64,7 @@ class Desk:
         workers: int,
         earlier: Sequence[Trial],
         deadline: Deadline | None = None,
-        say: Callable[[str], None] = say,
+        say: Callable[[str], None] = tell,
         kept: KeptWeights | None = None,
         checkpoint: Callable[[int], Path] | None = None,
     ):
@@ -80,6 +80,7 @@ class Desk:
         """
         self._deadline, self._stopped, self._seed, self._kept = deadline, False, experiment.seed, kept
         finished = [trial for trial in earlier if trial.finished]
+        self._signs = [goal.sign for goal in experiment.score.goals]
         self._unfinished = [trial for trial in earlier if not trial.finished]
         self._new = experiment.trials - len(earlier)
         known = {trial.number for trial in earlier}
@@ -140,7 +141,8 @@ class Desk:
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a running trial has come."""
-        self._progress.reached(number, point.share)
+        scores = [sign * goal for sign, goal in zip(self._signs, point.goals, strict=True)]
+        self._progress.reached(number, point.share, scores)
         self._rungs.report(number, point)
 
     def stops(self, number: int) -> bool:

@@ -79,9 +79,10 @@ def stopped(trial: Trial, experiment: Experiment, stops: Callable[[int, Point, b
             are there to be compared with; answers whether it stops.
     """
     settings = experiment.early_stopping
-    if not settings.enabled or not (points := curve(trial, experiment)):
+    if not (points := curve(trial, experiment)):
         return False
-    return stops(trial.number, points[-1], trial.role is Role.PROPOSAL and due(points, settings))
+    judged = settings.enabled and trial.role is Role.PROPOSAL and due(points, settings)
+    return stops(trial.number, points[-1], judged)
 
 
 class Rungs:

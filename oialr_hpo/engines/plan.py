@@ -20,7 +20,7 @@ from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.printing import say
+from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.trial import State
 from oialr_hpo.runs.warm_start import with_starts
 
@@ -102,7 +102,8 @@ class Plan:
         directory = RunDirectory.create(self.path, checked, where, self.resume)
         self.held.callback(directory.release)
         self.held.enter_context(listening(directory))
-        say(begun(checked, self.path, self.engine, where["workers"], threads))
+        device = self.rehearsed.device if self.rehearsed else None
+        tell(begun(checked, self.path, self.engine, where["workers"], threads, device))
         if self.resume and self._left(checked, directory) <= 0:
             print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
         data_dir, retry = absolute(staged), self.retry

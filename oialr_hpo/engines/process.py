@@ -28,7 +28,12 @@ class TrainingProcess:
         threads: CPU threads of the child.
         log: file that what it prints is appended to; None: nowhere, until `print_to`.
         listener: a socket that the child inherits.
+
+    Attributes:
+        device: what its last record says that it trains on, if it does.
     """
+
+    device: str | None = None
 
     def __init__(self, threads: int, log: Path | None = None, listener: socket.socket | None = None):
         self._threads, self._log, self._listener = threads, log, listener
@@ -75,7 +80,10 @@ class TrainingProcess:
                 message = self._channel.receive(0)  # what it said last; its own children may keep the socket open
                 if message is None:
                     raise Gone
-            return _checked(message)
+            match checked := _checked(message):
+                case ("epoch", {"device": str() as device}):
+                    self.device = device
+            return checked
         except Gone:
             return "end", *self._death(), True
         except ValueError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import as_text
-from oialr_hpo.runs.printing import clock, describe, say, scores
+from oialr_hpo.runs.printing import Volume, clock, describe, figure, scores, tell, volume
 from oialr_hpo.runs.ranking import Standing, front
 from oialr_hpo.runs.time_left import durations, time_left
 from oialr_hpo.runs.trial import Trial
@@ -20,14 +20,18 @@ NAMED = 4
 """Of the running trials that a line names."""
 
 
-def begun(experiment: Experiment, path: Path, engine: str, workers: int, threads: int) -> str:
+def begun(
+    experiment: Experiment, path: Path, engine: str, workers: int, threads: int, device: str | None = None
+) -> str:
     """What a search is about to do, and how to watch it.
 
     Args:
         path: of its run directory.
         engine: by its name.
         threads: CPU threads of a worker.
+        device: of this machine, that trainings run on; None: unknown.
     """
+    on = f", on {device}" if device else ""
     watch = shlex.join(["python", "-m", "oialr_hpo.status", str(path), "--watch"])
     limit = f", at most {experiment.time_limit}" if experiment.time_limit else ""
     stops = ", bad ones stopped early" if experiment.early_stopping.enabled else ""
@@ -36,7 +40,7 @@ def begun(experiment: Experiment, path: Path, engine: str, workers: int, threads
         [
             f"search   {_count(len(experiment.space), 'setting')}, {budget}",
             f"engine   {engine}, sampler {experiment.sampler.name}",
-            f"workers  {workers}, {_count(threads, 'CPU thread')} each",
+            f"workers  {workers}, {_count(threads, 'CPU thread')} each{on}",
             f"run      {path}",
             f"watch    {watch}",
         ]
@@ -56,7 +60,7 @@ class Progress:
         workers: int,
         earlier: Sequence[Trial],
         deadline: Deadline | None = None,
-        say: Callable[[str], None] = say,
+        say: Callable[[str], None] = tell,
     ):
         self._total, self._workers, self._deadline, self._print = total, workers, deadline, say
         self._tried: dict[str, list[Trial]] = {}
@@ -67,9 +71,12 @@ class Progress:
         self._running: dict[int, float] = {}  # shares of their epochs
         self._began = self._spoke = time.monotonic()
 
-    def reached(self, number: int, share: float) -> None:
-        """A trial begins, or has come so far."""
+    def reached(self, number: int, share: float, scores: Sequence[float] = ()) -> None:
+        """A trial begins, or has come so far, with these scores."""
         self._running[number] = share
+        if volume.get() is Volume.VERBOSE:
+            reached = f" at {share:.0%}, score {' / '.join(map(figure, scores))}" if scores else " begins"
+            self._print(f"#{number}{reached}")
 
     def tick(self) -> None:
         """Say what is running, where nothing has been said for long."""

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
     parser.add_changes()
     parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
+    parser.add_volume("every epoch of every trial too")
     parser.add_data_directories()
     options = parser.parse_args(arguments)
     if options.name not in tables():

@@ -16,6 +16,7 @@ from oialr_hpo.reproduce.comparison import Comparison, Measured, Row
 from oialr_hpo.reproduce.variants import repeated
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import export
+from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.ranking import best
 
 ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
@@ -86,7 +87,7 @@ class Runner:
         if on_first_rank(lambda: _complete(path, experiment)):
             return RunDirectory.open(path)
         if launchers.first():
-            print(f"\n{path}", flush=True)
+            tell(f"\n{path}")
         resume, stop = path.joinpath("experiment.yaml").exists(), StopRequest()
         finished = search.run(
             experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective, stop=stop

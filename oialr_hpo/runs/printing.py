@@ -3,10 +3,27 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
+from enum import IntEnum
 from typing import Any, Literal
 
 from oialr_hpo.runs.ranking import Standing
 from oialr_hpo.runs.trial import Role, State, Trial
+
+
+class Volume(IntEnum):
+    """How much a command prints: what it was asked for and errors; how it gets on too; every epoch too."""
+
+    QUIET, NORMAL, VERBOSE = range(3)
+
+
+volume: ContextVar[Volume] = ContextVar("volume", default=Volume.NORMAL)
+
+
+def tell(text: str) -> None:
+    """Print at once how a command gets on, unless it is to be quiet."""
+    if volume.get() > Volume.QUIET:
+        say(text)
 
 
 def say(text: str, stream: Literal["stdout", "stderr"] = "stdout") -> None:

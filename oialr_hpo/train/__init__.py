@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=path, metavar="DIR", help="keep every epoch's record there, as a search does")
     parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
     parser.add_retry()
+    parser.add_volume("every number of an epoch")
     parser.add_argument(
         "--weights", type=path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
     )

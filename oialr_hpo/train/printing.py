@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from oialr_hpo.experiment.metrics import METRICS, shown_metrics
-from oialr_hpo.runs.printing import figure, table
+from oialr_hpo.runs.printing import Volume, figure, table, volume
 from oialr_hpo.runs.trial import Trial
 from oialr_hpo.tasks import Split
 
@@ -15,6 +15,8 @@ PRINTED = [metric.name for metric in METRICS.values() if "epoch" in metric.shown
 
 def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
     """An epoch's record in words; what was measured on the test split has a line of its own."""
+    if volume.get() is Volume.VERBOSE:
+        return [f"epoch {record['epoch']}/{epochs}  {figures(_all_numbers(record))}"]
     numbers = {name: record[name] for name in shown_metrics(record, "trials")}
     progress = {name: record[name] for name in PRINTED if name in record}
     validated = record.get("validation")
@@ -24,6 +26,10 @@ def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
         return found
     tested = {name: value for name, value in numbers.items() if name not in PRINTED}
     return [*found, f"test split  {figures(tested)}"]
+
+
+def _all_numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != "epoch" and isinstance(value, (int, float))}
 
 
 def figures(numbers: Mapping[str, float]) -> str:

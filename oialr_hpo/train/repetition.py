@@ -13,7 +13,7 @@ from oialr_hpo.files import discard
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import content, find_trial
-from oialr_hpo.runs.printing import say
+from oialr_hpo.runs.printing import say, tell
 from oialr_hpo.runs.record import RecordError
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.stopwatch import Stopwatch
@@ -102,7 +102,7 @@ def train(
             watch.tell(record, trial)
             trial.add(record)
             for line in lines(record, experiment.training.epochs):
-                say(f"seed {seed}  {line}")
+                tell(f"seed {seed}  {line}")
             if session:
                 session.log.epoch(trial)
                 if session.stop.received:

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,6 +22,14 @@ def choose(index: int) -> torch.device:
 
 def name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def of_this_process() -> str:
+    """What `choose` chooses from, in words: `the CPU`, or such as `4 x NVIDIA H100`."""
+    if not torch.cuda.is_available():
+        return "the CPU"
+    names = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return ", ".join(f"{count} x {kind}" for kind, count in names.items())
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -37,14 +37,14 @@ def rehearse(
     threads: int = 1,
     data_dir: Path | None = None,
     split: Split = "validation",
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, Any]]:
     """Make one step of an experiment's training and one evaluation, on a batch each where the task can do that.
 
     Its arguments are those of an objective, see `oialr_hpo.training.objective.evaluate`.
 
     Yields:
-        an empty record once all is imported; then the numbers of the step and the evaluation, if these took no longer
-        than `PATIENCE`.
+        an empty record once all is imported; then the numbers of the step and the evaluation and the devices that there
+        are, if that took no longer than `PATIENCE`.
 
     Raises:
         Mistake: of the experiment or the task.
@@ -63,7 +63,7 @@ def rehearse(
     except (Exception, SystemExit) as error:
         raise Mistake(_explained(error, stage.name, experiment)) from error
     check_metrics(experiment, record)
-    yield record
+    yield {**record, "device": devices.of_this_process()}
 
 
 def _rehearsed(

@@ -13,7 +13,7 @@ from oialr_hpo.engines import preflight
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import ExperimentError
 from oialr_hpo.runs.trial import State
-from oialr_hpo.training import rehearsal
+from oialr_hpo.training import devices, rehearsal
 from oialr_hpo.utilization import __main__ as utilization
 from tests.engines.test_propulate import MPIRUN, needs_mpi
 from tests.training.test_rehearsal import own
@@ -23,7 +23,9 @@ Captured = pytest.CaptureFixture[str]
 UNKNOWN = ["--set", "score.minimize=accuracy"]
 
 
-def test_the_process_that_rehearsed_trains_the_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_that_rehearsed_trains_the_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     rehearsed: list[int] = []
     inner = preflight.rehearse
 
@@ -36,6 +38,8 @@ def test_the_process_that_rehearsed_trains_the_first_trial(tmp_path: Path, monke
     experiment = own("tests.mistaken:Tells", tmp_path, "trials=2")
     out = tmp_path / "run"
     trials = search.run(experiment, out=out).trials()
+    workers = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("workers"))
+    assert workers.endswith(f", on {devices.of_this_process()}")
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2
     assert {trial.metrics["process"] for trial in trials} == set(rehearsed)
     assert sum(f"evaluated in {rehearsed[0]}" in file.read_text() for file in (out / "logs").iterdir()) == 1

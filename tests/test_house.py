@@ -23,7 +23,7 @@ DOORS = {
 LAYERS = [
     FOUNDATIONS,
     {"oialr"},
-    {"tasks", "methods", "optimization"},
+    {"tasks", "methods", "optimization", "trainers"},
     {"experiment"},
     {"runs"},
     {"training"},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With the real packages (bitsandbytes, accelerate, transformers, peft, ONNX, wandb, MLflow), in an environment of their own, made once.
+# With the real packages (bitsandbytes, accelerate, transformers, peft, Lightning, ONNX, wandb, MLflow), in an environment of their own, made once.
 # PYTHON chooses the interpreter, VENV the directory; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

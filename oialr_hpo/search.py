@@ -109,7 +109,7 @@ def parser() -> Parser:
         action="append",
         default=[],
         metavar="FILE|RUN",
-        help="try first what an exported .yaml says, or the best of another run",
+        help="try first what an exported .yaml says, or the best of another run; ranges without a prior believe in it",
     )
     parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
     parser.add_argument("--seed", type=natural, metavar="S")

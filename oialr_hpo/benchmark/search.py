@@ -10,10 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from oialr_hpo import samplers
-from oialr_hpo.benchmark.regret import DEFAULT_SAMPLERS, REFERENCES, SUITES, Array, cost, report, simulate, tables
+from oialr_hpo.benchmark.regret import (
+    DEFAULT_SAMPLERS,
+    REFERENCES,
+    SUITES,
+    Array,
+    Table,
+    cost,
+    report,
+    simulate,
+    tables,
+)
 from oialr_hpo.commands import Parser, command, natural, positive
 from oialr_hpo.engines import launchers
 from oialr_hpo.mistake import Mistake
+
+PRIORS = ("right", "near", "wrong")
 
 
 @command
@@ -42,6 +54,14 @@ def main(arguments: Sequence[str]) -> None:
         metavar="N",
         help="trials in the log where CPU time is measured",
     )
+    parser.add_argument(
+        "--prior",
+        nargs="+",
+        default=[],
+        choices=PRIORS,
+        metavar="WHERE",
+        help=f"also with beliefs in the optimum of each table, one step beside it, or far from it: {', '.join(PRIORS)}",
+    )
     options = parser.parse_args(arguments)
     chosen = list(dict.fromkeys(("random", *options.samplers)))
     if unknown := [name for name in chosen if name not in (*REFERENCES, *samplers.NAMES)]:
@@ -53,18 +73,25 @@ def main(arguments: Sequence[str]) -> None:
     except ValueError as error:
         raise Mistake(str(error)) from None
     if launchers.launched():
+        if options.prior:
+            parser.error("argument --prior: it is measured without mpirun")
         from oialr_hpo.benchmark import islands
 
         islands.measure(chosen, searched, options.seeds, options.trials, options.late)
         return
     if not options.seeds:
         parser.error("argument --seeds: 0 searches leave nothing to measure without mpirun")
-    regrets: dict[str, dict[str, Array]] = {name: {} for name in chosen}
-    for name in chosen:
-        for table in searched:
+    believers = [name for name in chosen if name in samplers.NAMES and name not in REFERENCES]
+    rows: dict[str, tuple[str, list[Table]]] = {name: (name, searched) for name in chosen}
+    for prior in options.prior:
+        held = [table.believing(prior) for table in searched]
+        rows |= {f"{name}, prior {prior}": (name, held) for name in believers}
+    regrets: dict[str, dict[str, Array]] = {row: {} for row in rows}
+    for row, (name, those) in rows.items():
+        for table in those:
             if sys.stderr.isatty():
-                print(f"{name} on {table.name} ...", file=sys.stderr)
+                print(f"{row} on {table.name} ...", file=sys.stderr)
             seeds = range(options.seeds)
-            regrets[name][table.name] = np.array([simulate(table, name, options.workers, seed) for seed in seeds])
-    costs = {name: cost(searched[0], name, options.workers) for name in chosen}
+            regrets[row][table.name] = np.array([simulate(table, name, options.workers, seed) for seed in seeds])
+    costs = {row: cost(those[0], name, options.workers) for row, (name, those) in rows.items()}
     print(report(regrets, options.workers, costs))

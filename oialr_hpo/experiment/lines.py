@@ -1,4 +1,5 @@
-"""A line of `search`: what a setting may be, where it is searched at all, and whether it is a multiple of another."""
+"""A line of `search`: what a setting may be, where it is searched at all, whether it is a multiple of another, and
+where its best value is believed to lie."""
 
 import math
 from collections.abc import Mapping
@@ -12,6 +13,10 @@ KINDS = ("float", "int", "choices")
 FORMS = "{float: [a, b]}, {int: [a, b]} (optionally log: true or step: c) or {choices: [...]}"
 
 
+BESIDE = {"when", "times", "prior"}
+"""What a line may have beside the values."""
+
+
 @dataclass(frozen=True)
 class Line:
     """What a setting may be, and where.
@@ -20,11 +25,13 @@ class Line:
         parameter: the values; of a setting that is a multiple, the factors.
         when: values of other settings, by dotted key, for which it is searched; elsewhere it has the file's own value.
         times: the setting that it is a multiple of.
+        prior: the value, of a multiple the factor, near which the best one is believed to lie, if any is.
     """
 
     parameter: Parameter
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     times: str | None = None
+    prior: tuple[Value] | tuple[()] = ()
 
     @property
     def others(self) -> list[str]:
@@ -37,24 +44,27 @@ class Line:
             for other, values in self.when.items()
         }
         linked = {"times": self.times, "when": when}
-        return self.parameter.spec() | {key: value for key, value in linked.items() if value}
+        believed = dict(zip(("prior",), self.prior, strict=False))
+        return self.parameter.spec() | {key: value for key, value in linked.items() if value} | believed
 
 
 def parse_line(spec: Any) -> Line:
-    """Read one line of the search space: a parameter, optionally with `when: {KEY: VALUE}` and `times: KEY`.
+    """Read one line of the search space: a parameter, optionally with `when: {KEY: VALUE}`, `times: KEY` and
+    `prior: VALUE`.
 
     Raises:
         SpaceError: the line is none.
     """
-    if not isinstance(spec, Mapping) or not spec.keys() & {"when", "times"}:
+    if not isinstance(spec, Mapping) or not spec.keys() & BESIDE:
         return Line(parse_parameter(spec))
-    parameter = parse_parameter({key: value for key, value in spec.items() if key not in ("when", "times")})
+    parameter = parse_parameter({key: value for key, value in spec.items() if key not in BESIDE})
     times = spec.get("times")
     if "times" in spec and not (isinstance(times, str) and times):
         raise SpaceError(f"times: {times!r} is no setting; write times: schedule.lr")
     if times and isinstance(parameter, Choice):
         raise SpaceError("choices are no factors; write {float: [a, b], times: ...}, optionally with step: c")
-    return Line(parameter, _parse_when(spec["when"]) if "when" in spec else {}, times)
+    when = _parse_when(spec["when"]) if "when" in spec else {}
+    return Line(parameter, when, times, _parse_prior(spec["prior"], parameter) if "prior" in spec else ())
 
 
 def parse_parameter(spec: Any) -> Parameter:
@@ -90,6 +100,14 @@ def _parse_when(when: Any) -> dict[str, tuple[Value, ...]]:
         if not values or not all(map(_is_value, values)):
             raise SpaceError(f"when.{key}: {when[key]!r} is no value; write one, or a list of them")
     return found
+
+
+def _parse_prior(value: Any, parameter: Parameter) -> tuple[Value]:
+    try:
+        parameter.check(value)
+    except SpaceError as error:
+        raise SpaceError(f"prior: {error}; name one of the values that it may have, or widen them") from None
+    return (parameter.own(value),)
 
 
 def _parse_choice(values: Any, log: bool, step: bool) -> Choice:

@@ -44,6 +44,7 @@ class Space:
         order: the keys, each after those that it depends on.
         conditions: of each setting that is not searched everywhere, the values that others must have; those that
             depend on others come after them.
+        priors: genes near which the best ones are believed to lie, of the settings of which there is a belief.
     """
 
     def __init__(self, lines: Mapping[str, Parameter | Line], file: Callable[[str], Value] | None = None):
@@ -67,6 +68,7 @@ class Space:
             for key, line in kept.items()
             if line.when and any(other in kept for other in line.when)
         }
+        self.priors = {key: line.parameter.encode(value) for key, line in self._lines.items() for value in line.prior}
         self._times = {key: line.times for key, line in kept.items() if line.times}
         self._linked = bool(self.conditions or self._times)
         for key, other in self._times.items():
@@ -122,6 +124,10 @@ class Space:
         asleep = {key for key in self.parameters if key not in filled}
         left = {k: v for k, v in settings.items() if not (k in asleep and self._is_file(k, v))}
         return filled | left
+
+    def prior_at(self, key: str, settings: Mapping[str, Value]) -> Value:
+        """What the line of one of these settings would name as its prior: its value, of a multiple the factor."""
+        return self.parameters[key].decode(self._gene(key, settings)) if key in self._times else settings[key]
 
     def check(self, key: str, settings: Mapping[str, Value]) -> None:
         """Whether a setting may have its value beside the others.

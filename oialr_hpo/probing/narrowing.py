@@ -37,8 +37,8 @@ def narrow(experiment: Experiment, observation: Observation) -> list[Narrowed]:
     - keep_first, keep_last: the layer stays dense if it has not settled or uses its full rank; it does not if it has
       settled no later than most and uses at most half its rank; both are tried otherwise.
 
-    What the experiment starts from stays inside: a range is widened to hold it. One that would end up empty is left as
-    it was.
+    What the experiment starts from stays inside, and its priors: a range is widened to hold them. One that would end up
+    empty is left as it was.
     """
     layers = observation.layers
     found: list[Narrowed] = []
@@ -93,18 +93,24 @@ def _range(experiment: Experiment, key: str, low: float, high: float, value: flo
     if low >= high:
         return []
     value = min(max(value, low), high)
-    starts: list[Any] = [start[key] for start in experiment.starts()]
-    low, high = min(low, *starts, math.inf), max(high, *starts, -math.inf)
+    held: list[Any] = [*(start[key] for start in experiment.starts()), *_prior(experiment, key).values()]
+    low, high = min(low, *held, math.inf), max(high, *held, -math.inf)
     if (low, high) == (before.low, before.high):
         return []
-    return [Narrowed(key, FloatRange(low, high, before.log).spec(), value, reason)]
+    return [Narrowed(key, FloatRange(low, high, before.log).spec() | _prior(experiment, key), value, reason)]
 
 
 def _fixed(experiment: Experiment, key: str, value: bool, reason: str) -> list[Narrowed]:
-    """A searched choice that needs no search any more; none where a start says otherwise."""
+    """A searched choice that needs no search any more; none where a start or the prior says otherwise."""
     searched = isinstance(_anywhere(experiment, key), Choice)
-    agreed = all(start[key] is value for start in experiment.starts()) if searched else False
+    held = [*(start[key] for start in experiment.starts()), *_prior(experiment, key).values()] if searched else [None]
+    agreed = all(each is value for each in held)
     return [Narrowed(key, None, value, reason)] if agreed else []
+
+
+def _prior(experiment: Experiment, key: str) -> dict[str, Any]:
+    """Of a searched setting's line, if it has one."""
+    return {name: value for name, value in experiment.search[key].items() if name == "prior"}
 
 
 def _anywhere(experiment: Experiment, key: str) -> Parameter | None:

@@ -73,6 +73,7 @@ def _range(space: Space, key: str) -> str:
         words = f"{low:g} to {high:g}{', log' if spec.get('log') else ''}"
         words += f" by {spec['step']:g}" if "step" in spec else ""
         words += f" times {spec['times']}" if "times" in spec else ""
+    words += f", believed near {spec['prior']}" if "prior" in spec else ""
     return f"{words}, {space.condition(key)}" if "when" in spec else words
 
 

@@ -1,4 +1,4 @@
-"""Settings that worked elsewhere as the first trials of a search."""
+"""Settings that worked elsewhere as the first trials of a search, and as the priors of its ranges."""
 
 import os
 from collections.abc import Iterable
@@ -17,7 +17,8 @@ def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:
     """The experiment with the settings of each source among its starts, before those of its file.
 
     Of each source only the settings that are searched here are taken; what it does not name keeps the value of this
-    experiment's file.
+    experiment's file. What the first source that names a setting has there becomes the prior of a range that has none;
+    where there is a Pareto front instead of one best trial, it believes in nothing.
 
     Args:
         experiment: to be searched.
@@ -28,15 +29,20 @@ def with_starts(experiment: Experiment, sources: Iterable[Path]) -> Experiment:
         ExperimentError: a setting lies outside the search space, a source names none of the searched settings, or has
             no best trial.
     """
-    starts, space = list[dict[str, Any]](), experiment.space
+    starts, priors, space = list[dict[str, Any]](), dict[str, Any](), experiment.space
     for source in sources:
-        for settings in _best_of(source) if source.is_dir() else [_read(source)]:
+        found = _best_of(source) if source.is_dir() else [_read(source)]
+        for settings in found:
             start = {key: settings[key] for key in space.parameters if key in settings}
             if not start:
                 searched = ", ".join(space.parameters)
                 raise ExperimentError(f"--start-from {source}: it sets nothing that is searched here: {searched}")
             starts.append(_checked(space, start, source))
-    return experiment.model_copy(update={"start_from": [*starts, *experiment.start_from]})
+            if len(experiment.score.metrics) == len(found) == 1:
+                filled = space.fill(starts[-1])
+                priors = {key: {"prior": space.prior_at(key, filled)} for key in starts[-1]} | priors
+    search = {key: priors.get(key, {}) | spec for key, spec in experiment.search.items()}
+    return experiment.model_copy(update={"start_from": [*starts, *experiment.start_from], "search": search})
 
 
 def _read(source: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from oialr_hpo.experiment.space import Space
 from oialr_hpo.samplers._distributions import distribution
 from oialr_hpo.samplers._own import Own, SamplerError
 from oialr_hpo.samplers._population import individual, individual_at, limits, move
+from oialr_hpo.samplers._prior import Believer
 from oialr_hpo.samplers._propagator import Place, Propagator
 
 __all__ = [
@@ -65,4 +66,5 @@ def make_propagator(settings: Sampler, space: Space, place: Place) -> Propagator
     """
     assert settings.name is not None
     made = load(settings.name)
-    return made(settings, space, place) if settings.name in NAMES else Own(settings, space, place, made)
+    plain = made(settings, space, place) if settings.name in NAMES else Own(settings, space, place, made)
+    return Believer(plain) if space.priors else plain

@@ -9,6 +9,8 @@ from oialr_hpo.experiment.space import MIDDLE, Choice, FloatRange, Parameter, Sp
 
 Array = NDArray[np.float64]
 CLOSE = 1e-9
+MIDDLING = 1 / 3
+"""How far two points of an axis lie apart on average."""
 
 
 class Geometry:
@@ -39,6 +41,13 @@ class Geometry:
             allowed = (np.abs(snapped[:, other, None] - genes) < CLOSE).any(axis=1)
             found[:, place] &= found[:, other] & allowed
         return found
+
+    def apart(self, snapped: Array, point: Array) -> Array:
+        """(n, d) distances on each axis between (n, d) and (d,) snapped genes; unordered choices that differ, and what
+        is not searched beside the others, count as a middling one."""
+        between = np.abs(snapped - point)
+        between = np.where(self.ordered | (between < CLOSE), between, MIDDLING)
+        return np.where(self.searched(snapped), between, MIDDLING)
 
     def features(self, snapped: Array) -> Array:
         """(n, d) snapped genes to (n, features): unordered choices become corners at distance 1 of each other."""

@@ -34,7 +34,7 @@ def individual_at(space: Space, settings: Mapping[str, Value], worker: int) -> A
 def move(one: Any, genes: Array | None) -> Any:
     """A proposal, moved to these genes, if any; its sampler is reminded by `origin` of what it proposed."""
     if genes is not None and not np.array_equal(one.position, genes):
-        one.origin = one.position.tobytes()
+        one.origin = getattr(one, "origin", one.position.tobytes())
         for key, gene in zip(one.limits, genes.tolist(), strict=True):
             one[key] = gene
     return one

@@ -98,6 +98,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"search vit_digits --jobs 2$", Parse("README runs it")),
     (r"searching|measured", r"(search|train) vit_cifar", Parse(GPUS)),
     (r"searching", r"search vit_digits .*when:", run("--trials 3 --jobs 1", simulated=True)),
+    (r"searching", r"search vit_digits .*prior:", run("--trials 3 --jobs 1", simulated=True)),
     (r"experiment", r"search vgg_digits .*rigl$", run("--trials 2", simulated=True)),
     (r"experiment", r"search vgg_digits", Parse("as the one for RigL")),
     (r"searching", r"probe vit_digits$", run("--threads 1", DIGITS | {"training.epochs": 8, "data.train_images": 320})),

@@ -62,6 +62,16 @@ def test_what_the_experiment_starts_from_stays_inside() -> None:
     assert after.start_from[2] == {"oialr.delay": 0.05, "oialr.cutoff": 0.15}
 
 
+def test_what_the_experiment_believes_in_stays_inside() -> None:
+    priors = ["search.oialr.delay={float: [0.05, 0.6], prior: 0.5}", "start_from=[]"]
+    last = "search.oialr.keep_last={choices: [false, true], prior: true}"
+    experiment = load("vit_digits", [*BOTH_ENDS[:1], last, *priors])
+    changes = narrow(experiment, observation(*(Layer(name, 0.06, 64, 8, 0.3) for name in ("first", "last"))))
+    specs = {change.key: change.spec for change in changes}
+    assert specs["oialr.delay"] == {"float": [0.06, 0.5], "prior": 0.5}
+    assert "oialr.keep_first" in specs and "oialr.keep_last" not in specs
+
+
 def test_no_update_reaches_a_layer_before_it_has_settled() -> None:
     experiment = load("vit_digits", ["oialr.delay=0.1", "oialr.frequency=0.02", "start_from=[]"])
     layers = [Layer("first", 0.2, 64), *(Layer(f"layer {i}", 0.05, 64) for i in range(9))]

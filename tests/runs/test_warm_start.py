@@ -33,6 +33,31 @@ def test_the_best_of_a_run_and_its_exported_file_are_the_same_start(earlier: Run
         assert started.starts()[1:] == experiment.starts()
 
 
+def test_lines_without_a_prior_believe_in_the_first_source_that_names_them(
+    earlier: RunDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "some.yaml").write_text("oialr: {cutoff: 0.25}\n")
+    lines = [
+        "search.oialr.cutoff={float: [0.01, 0.6]}",
+        "search.oialr.delay={float: [0.05, 0.6], prior: 0.1}",
+        "search.schedule.min_lr={float: [1e-3, 1], log: true, times: schedule.lr}",
+        "start_from=[]",
+    ]
+    winner = best(earlier.trials())[0].settings
+    (tmp_path / "both.yaml").write_text(
+        f"schedule: {{lr: {winner['schedule.lr']}, min_lr: {winner['schedule.lr'] / 10}}}"
+    )
+    sources = [tmp_path / "some.yaml", tmp_path / "both.yaml"]
+    priors = {key: spec.get("prior") for key, spec in with_starts(load("vit_digits", lines), sources).search.items()}
+    assert priors["oialr.cutoff"] == 0.25 and priors["oialr.delay"] == 0.1
+    assert priors["schedule.lr"] == winner["schedule.lr"] and priors["schedule.min_lr"] == pytest.approx(0.1)
+    assert priors["oialr.frequency"] is None
+    for source in (earlier.path, *export(earlier, 1, tmp_path)):
+        learned = with_starts(load("vit_digits"), [source])
+        assert {key: spec["prior"] for key, spec in learned.search.items()} == winner
+        assert learned.space.decode(learned.space.priors) == pytest.approx(winner)
+
+
 def test_a_search_tries_them_first(earlier: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("oialr: {cutoff: 0.25}\nschedule.lr: 2e-3\n")
     finished = search.run(
@@ -53,7 +78,9 @@ def test_several_goals_start_from_the_whole_front(tmp_path: Path) -> None:
     two_goals = ["trials=12", "score={minimize: [error, trainable_percent]}"]
     objective = "tests.objectives:eventful"
     front = search.run("vit_digits", changes=two_goals, out=tmp_path, objective=objective)
-    starts = with_starts(load("vit_digits", two_goals), [front.path]).starts()
+    started = with_starts(load("vit_digits", two_goals), [front.path])
+    assert not started.space.priors
+    starts = started.starts()
     assert len(starts) > 3
     assert all(start in [trial.settings for trial in front.trials()] for start in starts[:-2])
 

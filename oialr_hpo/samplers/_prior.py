@@ -46,8 +46,8 @@ class Believer(Propagator):
 
     def __call__(self, individuals: Sequence[Any], pending: Iterable[Any] = ()) -> Any:
         proposal = self._plain(individuals, pending)
-        chance = self.SHARE * min(1.0, self._full / max(1, len(individuals)))
-        if self._rng.random() >= chance * self._evidence(individuals):
+        chance, roll = self.SHARE * min(1.0, self._full / max(1, len(individuals))), self._rng.random()
+        if roll >= chance or roll >= chance * self._evidence(individuals):
             return proposal
         moved = individual(self.space, np.where(self._believed, self._draw(), proposal.position))
         moved.origin = proposal.position.tobytes()

@@ -65,6 +65,8 @@ def test_a_quiet_search_prints_its_result_and_a_verbose_one_its_epochs(
 def test_watching_a_search_until_it_ends(tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     out, release = tmp_path / "run", tmp_path / "release"
     monkeypatch.setenv("RELEASE", str(release))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     code = (
         "from oialr_hpo import search; from pathlib import Path; import sys;"
         "search.run('vit_digits', changes=['trials=4', 'early_stopping.enabled=false'], out=Path(sys.argv[1]), jobs=2,"

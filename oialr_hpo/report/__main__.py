@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from oialr_hpo.commands import Parser, command, path, written
 from oialr_hpo.report import study_file
+from oialr_hpo.report.watching import watch
 from oialr_hpo.report.write import write
 from oialr_hpo.runs.directory import RunDirectory
 
@@ -18,7 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds.add_argument(
         "--optuna", type=path, metavar="FILE", help="write only this, a study.db or study.log for optuna-dashboard"
     )
+    parser.add_argument(
+        "--watch", action="store_true", help="write the page anew until the search has ended; Ctrl-C leaves it alone"
+    )
     options = parser.parse_args(arguments)
+    if options.watch and options.optuna:
+        parser.error("--watch writes the page anew, --optuna a study: leave one of them out")
     run = RunDirectory.open(options.run)
     if options.optuna:
         name = study_file.write(run, options.optuna)
@@ -26,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         out = options.out or run.path
         before = {*out.glob("*.html"), *out.glob("figures/*.png")}
-        print(written(write(run, out), before))
+        if options.watch and run.alive:
+            print(f"{out / 'report.html'} is written anew until the search has ended: open it in a browser", flush=True)
+        print(written(watch(run, out) if options.watch else write(run, out), before))
 
 
 if __name__ == "__main__":

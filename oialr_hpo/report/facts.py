@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import relpath
+from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 
@@ -10,6 +13,7 @@ from oialr_hpo.report import study
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.leaders import untuned
 from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.summary import current
 from oialr_hpo.runs.trial import Role, State, Trial
 from oialr_hpo.runs.usage import Span
 
@@ -25,6 +29,7 @@ class Facts:
     """What the charts of one search share."""
 
     run: RunDirectory
+    out: Path | None = None  # where the page lies; None: in the run directory
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -32,7 +37,12 @@ class Facts:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        return self.run.trials()
+        return current(self.run, self.run.alive)
+
+    def log(self, trial: Trial) -> str | None:
+        """Where a page finds what the worker of a trial printed, if it did: a relative URL."""
+        file = self.run.output(trial.worker)
+        return quote(relpath(file.resolve(), (self.out or self.run.path).resolve())) if file.exists() else None
 
     @cached_property
     def spans(self) -> list[Span]:

@@ -17,15 +17,21 @@ from oialr_hpo.runs.printing import clock
 from oialr_hpo.runs.trial import State
 
 
-def render(facts: Facts, charts: Sequence[Chart]) -> str:
-    """The page of a search."""
+def render(facts: Facts, charts: Sequence[Chart], refresh: float | None = None) -> str:
+    """The page of a search.
+
+    Args:
+        refresh: so many seconds after which a browser loads it anew; None: it does not.
+    """
     experiment = facts.experiment
     states = Counter(trial.state for trial in facts.trials)
     network = experiment.model.get("name", "")
     about = " on ".join(filter(None, [network, str(experiment.data.get("dataset", experiment.task))]))
+    leaders = tables.leaders(facts)
     sections = [
-        _section("best", "The best, beside the untuned settings and the dense model", "", tables.leaders(facts)),
-        *(_chart(chart) for chart in charts),
+        _section("best", "The best, beside the untuned settings and the dense model", "", leaders) if leaders else "",
+        *(_chart(chart) for chart in charts if chart.figure),
+        _missing([chart for chart in charts if chart.figure is None]),
         _section("trials", "Every trial", "", tables.all_trials(facts)),
         _section("origin", "Where this comes from", "", tables.origin(facts.run.environment)),
     ]
@@ -34,6 +40,7 @@ def render(facts: Facts, charts: Sequence[Chart]) -> str:
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=escape(facts.run.name),
+        refresh="" if refresh is None else f'<meta http-equiv="refresh" content="{refresh:g}">',
         summary=escape(
             f"A search for {name_of(experiment.method).upper()} settings: {about}, "
             f"{experiment.training.epochs} epochs a trial, "
@@ -77,10 +84,17 @@ def _section(name: str, title: str, caption: str, content: str) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    if chart.figure is None:
-        return _section(chart.name, chart.title, chart.caption, "")
+    assert chart.figure is not None
     config = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
     content = chart.figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"chart-{chart.name}", config=config
     )
-    return _section(chart.name, chart.title, chart.caption, content)
+    return _section(chart.name, chart.title, chart.caption, f'<div class="chart">{content}</div>')
+
+
+def _missing(charts: Sequence[Chart]) -> str:
+    """Why there is no more to see, in a line for each."""
+    if not charts:
+        return ""
+    lines = "".join(f'<p id="{c.name}"><b>{escape(c.title)}.</b> {escape(c.caption)}</p>' for c in charts)
+    return f'<section id="missing"><h2>Not drawn</h2>{lines}</section>'

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from oialr_hpo.experiment.metrics import shown_metrics
 from oialr_hpo.experiment.space import Space
@@ -15,15 +15,29 @@ from oialr_hpo.runs.trial import Trial
 TOP = 5
 
 
+class Linked(NamedTuple):
+    """A trial's number, and where its log is; None: nowhere."""
+
+    number: int
+    href: str | None
+
+
 def leaders(facts: Facts) -> str:
-    """The best trials beside the untuned settings and the dense model, and the settings of the winners."""
+    """The best trials beside the untuned settings and the dense model, and the settings of the winners; empty
+    before a trial has a score."""
     compared = leading.leaders(facts.trials, facts.experiment, TOP)
     if not compared:
-        return "<p>No trial has a score yet.</p>"
+        return ""
     metrics = shown_metrics(compared[0][1].metrics, "trials")
     scores = ["score"] if len(facts.goals) == 1 else [f"score: {name}" for name in facts.goals]
     rows = [
-        [name, trial.number, *trial.scores, *(trial.metrics.get(metric) for metric in metrics), clock(trial.seconds)]
+        [
+            name,
+            Linked(trial.number, facts.log(trial)),
+            *trial.scores,
+            *(trial.metrics.get(metric) for metric in metrics),
+            clock(trial.seconds),
+        ]
         for name, trial in compared
     ]
     content = _table(["", "trial", *scores, *metrics, "time"], rows, best=bool(facts.winners))
@@ -45,7 +59,7 @@ def all_trials(facts: Facts) -> str:
         return "<p>None yet.</p>"
     share = "trainable_percent"
     header = ["trial", "role", "state", "score", "trainable %", "time", "rank", *facts.keys, "reason"]
-    rows = [_row(trial, trial.metrics.get(share), facts.keys) for trial in facts.trials]
+    rows = [_row(trial, trial.metrics.get(share), facts.keys, facts.log(trial)) for trial in facts.trials]
     table = _table(header, rows)
     return f"<details><summary>{len(rows)} trials with their settings</summary>{table}</details>"
 
@@ -77,16 +91,16 @@ def _range(space: Space, key: str) -> str:
     return f"{words}, {space.condition(key)}" if "when" in spec else words
 
 
-def _row(trial: Trial, share: float | None, keys: Sequence[str]) -> list[Any]:
+def _row(trial: Trial, share: float | None, keys: Sequence[str], log: str | None) -> list[Any]:
     scores = " / ".join(f"{score:.4g}" for score in trial.scores)
     state = WORDS.get(trial.state, trial.state.value)
     settings = [trial.settings.get(key) for key in keys]
-    row = [trial.number, trial.role.value, state, scores, share, clock(trial.seconds), trial.worker]
+    row = [Linked(trial.number, log), trial.role.value, state, scores, share, clock(trial.seconds), trial.worker]
     return [*row, *settings, trial.reason]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], best: bool = False) -> str:
-    numeric = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(header))]
+    numeric = [all(isinstance(row[i], (int, float, Linked, type(None))) for row in rows) for i in range(len(header))]
     kinds = [" class=number" if number else "" for number in numeric]
     heads = "".join(f"<th{kind}>{escape(head)}</th>" for head, kind in zip(header, kinds, strict=True))
     lines = []
@@ -97,6 +111,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], best: bool = Fa
 
 
 def _cell(value: Any, number: bool) -> str:
+    if isinstance(value, Linked):
+        link = f'<a href="{value.href}" title="what its worker printed">{value.number}</a>'
+        return f"<td class=number>{link if value.href else value.number}</td>"
     text = "" if value is None else figure(value)
     kind = "number" if number else "wide" if len(text) > 60 else ""
     return f"<td{f' class={kind}' if kind else ''}>{escape(text)}</td>"

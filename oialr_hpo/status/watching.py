@@ -1,5 +1,6 @@
 """A search watched until no process runs it any more."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TextIO
@@ -14,14 +15,15 @@ from oialr_hpo.status.state import running_trials
 def watch(run: RunDirectory, file: TextIO, every: float = 2.0) -> None:
     """Show how a search stands until no process runs it any more.
 
-    On a terminal the screen is drawn anew every so many seconds. Elsewhere, in a log file, a line is written for every
-    trial that ended.
+    On a terminal the screen is drawn anew every so many seconds. Elsewhere, in a log file, on one that cannot do that
+    (`TERM=dumb`) or is not to (`NO_COLOR`), a line is written for every trial that ended.
     """
     seen: dict[int, int] = {}  # attempts
+    drawn = file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     while True:
         over = not run.alive
         trials = current(run, not over)
-        if file.isatty():
+        if drawn:
             file.write(f"\x1b[H\x1b[2J{summary(run)}\n\n{running(run, trials)}\n")
         else:
             for trial in trials:

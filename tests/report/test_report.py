@@ -3,7 +3,10 @@
 import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from oialr_hpo import search
-from oialr_hpo.report import charts, page, pictures, study, study_file
+from oialr_hpo.report import charts, page, pictures, study, study_file, watching
 from oialr_hpo.report.__main__ import main
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.report.look import styled
@@ -136,6 +139,49 @@ def test_a_report_of_a_running_search_shows_what_there_is(full: RunDirectory, tm
     facts = Facts(cut)
     assert "running" in page.render(facts, charts.draw(facts))
     assert len(study.derive(cut.trials(), cut.experiment).trials) == max(t.number for t in cut.trials()) + 1
+
+
+def test_a_search_is_seen_before_its_first_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is written anew while a process runs the search, with the curves of what runs, and then as a whole."""
+    out, release = tmp_path / "run", tmp_path / "release"
+    monkeypatch.setenv("RELEASE", str(release))
+    code = (
+        "from oialr_hpo import search; from pathlib import Path; import sys;"
+        "search.run('vit_digits', changes=['trials=3', 'early_stopping.enabled=false'], out=Path(sys.argv[1]), jobs=2,"
+        " objective='tests.objectives:held')"
+    )
+    searching = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.DEVNULL)
+    while not (used := RunDirectory(out)).used or not all(
+        used.trials()[n:] and used.trials()[n].epochs for n in (0, 1)
+    ):
+        assert searching.poll() is None
+        time.sleep(0.05)
+    pages = []
+    inner = watching.write_page
+
+    def write_page(*arguments: Any, **named: Any) -> Any:
+        found = inner(*arguments, **named)
+        pages.append((found[0][0].read_text(), [chart.name for chart in found[2] if chart.figure]))
+        release.touch()
+        return found
+
+    monkeypatch.setattr(watching, "write_page", write_page)
+    monkeypatch.setattr(watching.watch, "__defaults__", (0.1,))
+    main([str(out), "--watch"])
+    assert searching.wait() == 0
+    first, shown = pages[0]
+    assert shown == ["running", "timeline"] or shown == ["running"]
+    assert '<meta http-equiv="refresh"' in first and 'id="chart-running"' in first and "on rank 1 at epoch" in first
+    assert not re.search(r"<section[^>]*><h2>[^<]*</h2><p>[^<]*</p></section>", first)  # an empty box
+    last = (out / "report.html").read_text()
+    assert '<meta http-equiv="refresh"' not in last and 'id="chart-running"' not in last
+
+
+def test_a_trial_leads_to_what_its_worker_printed(full: RunDirectory, written: list[Path]) -> None:
+    content = written[0].read_text()
+    for href, number in re.findall(r'<a href="([^"]*)" title="[^"]*">(\d+)</a>', content):
+        assert (written[0].parent / href).resolve() == full.output(full.trials()[int(number)].worker).resolve()
+    assert len(set(re.findall(r'<a href="[^"]*" title="[^"]*">(\d+)</a>', content))) == len(full.trials())
 
 
 def test_the_study_has_the_trials_of_the_search(full: RunDirectory) -> None:

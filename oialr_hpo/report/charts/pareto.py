@@ -3,20 +3,30 @@
 import plotly.graph_objects as go
 from optuna import visualization
 
+from oialr_hpo.experiment.score import Goal
 from oialr_hpo.report import study
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import BLUE, DARK, LIGHT, ORANGE, RED, hover, log_ticks
 from oialr_hpo.runs.events import number
 
-TITLE = "Metric and trainable share"
+TITLE = "{metric} and trainable share"
+SHARE = "trainable_percent"
+
+
+def metric(facts: Facts) -> str:
+    """The first goal that is not the trainable share itself."""
+    return _goal(facts).metric
+
+
+def _goal(facts: Facts) -> Goal:
+    goals = facts.experiment.score.goals
+    return next((goal for goal in goals if goal.metric != SHARE), goals[0])
 
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
     """Complete trials, those that are beaten by none, and the best, the untuned and the dense one."""
-    share = "trainable_percent"
-    metric, direction = next(
-        (goal for goal in facts.experiment.score.goals if goal.metric != share), facts.experiment.score.goals[0]
-    )
+    share = SHARE
+    metric, direction = _goal(facts)
     measured = [trial for trial in facts.complete if all(number(trial.metrics.get(name)) for name in (metric, share))]
     if not measured:
         raise NothingToDraw(f"No complete trial has both {metric} and a trainable share.")

@@ -10,7 +10,7 @@ from oialr_hpo.report.look import COLORS, DARK, GREY, ORANGE, WORDS, hover, log_
 from oialr_hpo.report.study import Aims
 from oialr_hpo.runs.trial import State
 
-TITLE = "Score over time and over compute"
+TITLE = "{goals}, over time and over compute"
 SYMBOLS = {State.COMPLETE: "circle", State.PAUSED: "cross-thin-open", State.PRUNED: "x-thin-open"}
 
 

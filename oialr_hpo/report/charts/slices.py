@@ -8,7 +8,7 @@ from optuna import visualization
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import log_if_wide, log_ticks
 
-TITLE = "Score along each setting"
+TITLE = "{goal}, along each setting"
 PER_ROW = 4
 
 

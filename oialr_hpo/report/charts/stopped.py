@@ -8,7 +8,7 @@ from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import AMBER, BLUE, log_if_wide
 from oialr_hpo.runs.trial import State
 
-TITLE = "What was stopped early"
+TITLE = "What was stopped early: {goal}"
 
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:

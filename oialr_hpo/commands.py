@@ -114,8 +114,13 @@ class Parser(argparse.ArgumentParser):
         chosen.add_argument("-q", "--quiet", const=Volume.QUIET, help="print only the result, and errors", **sets)
         chosen.add_argument("-v", "--verbose", const=Volume.VERBOSE, help=f"print {verbose}", **sets)
 
-    def add_room(self, option: str, room: Room, default: str) -> None:
-        """An option for what has a file in a room, or is `package.module:Class`."""
+    def add_room(self, option: str, room: Room, default: str, about: str) -> None:
+        """An option for what has a file in a room, or is `package.module:Class`.
+
+        Args:
+            default: what is taken without it.
+            about: what the best known of them are.
+        """
         known = room.names()
 
         def name(text: str) -> str:
@@ -123,7 +128,7 @@ class Parser(argparse.ArgumentParser):
                 return text
             raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
 
-        choices = f"{', '.join(known)}, or package.module:Class"
+        choices = f"{', '.join(known)}, or package.module:Class; {about}"
         self.add_argument(option, type=name, metavar="NAME", help=f"{choices} (default: {default})")
 
     def add_data_directories(self) -> None:

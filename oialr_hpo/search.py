@@ -90,8 +90,14 @@ def ended_by_time(run: RunDirectory, states: Sequence[State]) -> str | None:
 
 def parser() -> Parser:
     parser = Parser("search", __doc__.split("\n")[0])
+    parser.epilog = "example: python -m oialr_hpo.search vit_digits --jobs 2 --trials 40 --set training.epochs=6"
     parser.add_argument("name", metavar="NAME", help="an experiment that ships with the package, or a .yaml path")
-    parser.add_room("--engine", ENGINES, default="what fits")
+    parser.add_room(
+        "--engine",
+        ENGINES,
+        default="what fits",
+        about="propulate: islands over MPI ranks, optuna: workers of one process",
+    )
     parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
     parser.add_argument(
         "--ranks-per-trial", type=positive, default=1, metavar="K", help="MPI ranks that train each trial together"
@@ -99,7 +105,12 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=positive, metavar="N", help="total over all workers")
     parser.add_argument("--time-limit", metavar="T", help="90s, 30m, 4h: no trial starts later")
     parser.add_argument("--trial-timeout", metavar="T", help="a trial that runs longer has failed")
-    parser.add_room("--sampler", SAMPLERS, default="evolution over MPI, else tpe")
+    parser.add_room(
+        "--sampler",
+        SAMPLERS,
+        default="evolution over MPI, else tpe",
+        about="nsga2: for several goals, random: to compare with",
+    )
     parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")
     parser.add_retry()
@@ -112,7 +123,7 @@ def parser() -> Parser:
         help="try first what an exported .yaml says, or the best of another run; ranges without a prior believe in it",
     )
     parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
-    parser.add_argument("--seed", type=natural, metavar="S")
+    parser.add_argument("--seed", type=natural, metavar="S", help="of the proposals and, with its number, of a trial")
     parser.add_changes()
     parser.add_volume("every epoch of every trial too")
     parser.add_data_directories()

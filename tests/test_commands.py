@@ -44,6 +44,11 @@ def test_one_command_names_all_others(capsys: pytest.CaptureFixture[str]) -> Non
     assert {module.partition(".")[0] for module in MODULES} == {*together.COMMANDS}
 
 
+def test_the_help_of_a_search_says_what_a_choice_means_and_shows_an_example() -> None:
+    shown = " ".join(importlib.import_module("oialr_hpo.search").parser().format_help().split())
+    assert "propulate: islands over MPI ranks" in shown and "example: python -m oialr_hpo.search vit_digits" in shown
+
+
 def test_the_installed_command_is_the_same() -> None:
     script = Path(sys.executable).with_name("oialr-hpo")
     if not script.exists():

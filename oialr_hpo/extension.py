@@ -3,10 +3,14 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
@@ -70,17 +74,17 @@ class Room:
 
 
 def resolve(path: str, kind: str = "objective", built_in: Iterable[str] = ()) -> Any:
-    """Import `package.module:name`.
+    """Import `package.module:name`, or `FILE.py:name`.
 
     Raises:
         LookupError: the module cannot be imported, or the name does not exist.
     """
-    module, _, name = path.partition(":")
+    module, _, name = path.rpartition(":") if ".py:" in path else path.partition(":")
     if not module or not name:
         known = ", ".join(built_in)
         raise LookupError(f"{path!r} is neither a built-in {kind}{known and f' ({known})'} nor package.module:Class")
     try:
-        imported = importlib.import_module(module)
+        imported = _imported(module)
     except ModuleNotFoundError as error:
         its_own = error.name is not None and f"{module}.".startswith(f"{error.name}.")
         remedy = "is its directory on PYTHONPATH?" if its_own else f"{module} needs it, install it"
@@ -91,6 +95,46 @@ def resolve(path: str, kind: str = "objective", built_in: Iterable[str] = ()) ->
         there = [*vars(imported), *getattr(imported, "__all__", ())]  # which a module may load when asked for
         raise LookupError(f"{path!r}: module {module} has no {name};{hint(name, there)}".rstrip(";"))
     return getattr(imported, name)
+
+
+def importing() -> str | None:
+    """The module that is being imported for a name, if any: what it starts as a script, it would start there too."""
+    return _IMPORTING[-1] if _IMPORTING else None
+
+
+_IMPORTING: list[str] = []
+
+
+def _imported(module: str) -> ModuleType:
+    with _noted(module):
+        return _imported_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+
+
+@contextmanager
+def _noted(module: str) -> Iterator[None]:
+    _IMPORTING.append(module)
+    try:
+        yield
+    finally:
+        _IMPORTING.pop()
+
+
+def _imported_file(file: Path) -> ModuleType:
+    """A script as a module, called by its path; it finds what lies beside it."""
+    name = str(file)
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, file)
+    assert spec and spec.loader
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[name])
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return sys.modules[name]
 
 
 def wrong_call(kind: type, like: type, methods: Iterable[str]) -> str | None:

@@ -14,8 +14,7 @@ from oialr_hpo.engines import launchers
 from oialr_hpo.engines.engine import ENGINES, ImpossibleChoice
 from oialr_hpo.engines.search import run
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import OBJECTIVE
-from oialr_hpo.experiment import SAMPLERS
+from oialr_hpo.experiment import OBJECTIVE, SAMPLERS
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import say, tell
 from oialr_hpo.runs.summary import summary

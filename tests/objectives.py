@@ -144,6 +144,11 @@ def hangs(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, 
     yield {"error": 0.5, "trainable_percent": 10.0}
 
 
+def fails(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """Before anything is trained."""
+    raise ValueError("always")
+
+
 def greedy(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     """Wants more memory than there is."""
     yield {"error": float(len(bytearray(2**62))), "trainable_percent": 10.0}

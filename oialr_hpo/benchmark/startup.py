@@ -31,8 +31,9 @@ time.sleep(float(sys.argv[2]))
 SEARCH = """
 import sys, pathlib
 from oialr_hpo import search
+from oialr_hpo.benchmark.startup import sleeps
 search.run("vit_digits", changes=["dense_baseline=false", "start_from=[]", "score.trainable_weight=0.0",
-           f"trials={sys.argv[3]}"], out=pathlib.Path(sys.argv[1]), objective="oialr_hpo.benchmark.startup:sleeps")
+           f"trials={sys.argv[3]}"], out=pathlib.Path(sys.argv[1]), objective=sleeps)
 """
 
 

@@ -7,7 +7,7 @@ from oialr_hpo.check.findings import Findings
 from oialr_hpo.check.ranks import Ranks
 from oialr_hpo.engines import preflight
 from oialr_hpo.engines.staging import stage
-from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks import DataError
 
@@ -28,12 +28,13 @@ def check_data(
         findings.errors.append(str(error))
         return
     where = f" in {staged}" if staged else ""
-    findings.facts.append(f"data: {experiment.data.get('dataset', experiment.task)} is ready{where}")
+    findings.facts.append(f"data: {experiment.subject} is ready{where}")
+    own = experiment.objective != OBJECTIVE
     try:
         ranks.on_first_rank(lambda: preflight.rehearse(experiment, threads, staged).close())
-        findings.facts.append("rehearsal: a step and an evaluation went well")
+        findings.facts.append("objective: found" if own else "rehearsal: a step and an evaluation went well")
     except Mistake as error:
-        findings.facts.append("rehearsal: a step or an evaluation failed")
+        findings.facts.append("objective: not found" if own else "rehearsal: a step or an evaluation failed")
         findings.errors.append(str(error))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment import objective as objectives
 from oialr_hpo.extension import resolve
 from oialr_hpo.runs.record import plain
 from oialr_hpo.training.faults import Fault, Outcome, explain, warn
@@ -103,7 +104,7 @@ def _run(job: Job, channel: ChildEnd) -> tuple[Outcome, str | None]:
         with _undone():
             objective = resolve(job.objective)
             arguments = _taken(objective, job.arguments)
-            records = objective(Experiment.model_validate(job.experiment), **arguments)
+            records = objectives.records(objective(Experiment.model_validate(job.experiment), **arguments))
             with _closed(records):
                 for record in records:
                     channel.send("epoch", plain(record))

@@ -1,5 +1,6 @@
 """What is to be searched and how, and the steps that come before the first trial."""
 
+import json
 import sys
 import time
 from collections.abc import Iterable
@@ -17,8 +18,9 @@ from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.progress import begun
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
-from oialr_hpo.engines.worker import OBJECTIVE, Search, threads_per_worker
-from oialr_hpo.experiment import Experiment
+from oialr_hpo.engines.worker import Search, threads_per_worker
+from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
+from oialr_hpo.experiment.objective import is_loaded
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.trial import State
@@ -54,7 +56,7 @@ class Plan:
     probe: bool
     data_dir: Path | None
     stage_dir: Path | None
-    objective: str
+    objective: str | None
     stop: StopRequest
     held: ExitStack
     rehearsed: TrainingProcess | None = None
@@ -66,13 +68,37 @@ class Plan:
             Mistake: one of them is not.
         """
         RunDirectory(self.path).check_free(self.resume)
-        given = self.experiment
-        checked = experiments.load(given, self.changes) if isinstance(given, str) else given
-        checked = with_sampler(with_starts(checked, self.start_from), self.suggested)
+        checked = with_sampler(with_starts(self._with_objective(), self.start_from), self.suggested)
         loggers.load(checked.loggers)
         prepare_data = experiments.find_data if self.stage_dir else experiments.prepare_data
         prepare_data(checked, self.data_dir)
+        if self.probe and checked.task is None:
+            raise ExperimentError("--probe trains the network of a task; this experiment has none, leave it out")
+        if self._at_hand(checked):
+            experiments.load_objective(checked.objective)
         return checked
+
+    def _with_objective(self) -> Experiment:
+        """The experiment with the objective that was asked for, or the file's own, or that of the search to go on.
+
+        Raises:
+            ExperimentError: nobody asked for another one than that of the search to go on, but the file names it.
+        """
+        run, given = RunDirectory(self.path), self.experiment
+        recorded = run.experiment.objective if self.resume and run.used else OBJECTIVE
+        if not isinstance(given, str):
+            file = recorded if given.objective == OBJECTIVE else given.objective
+            return given.model_copy(update={"objective": self.objective or file})
+        change = [f"objective={json.dumps(self.objective)}"] if self.objective else []
+        loaded = experiments.load(given, [*self.changes, *change], {"objective": recorded})
+        if not self.objective and recorded not in (OBJECTIVE, loaded.objective):
+            was = f"its trials had the objective {recorded}, now it is {loaded.objective}"
+            raise ExperimentError(f"{self.path}: {was}; take that back, or choose another --out")
+        return loaded
+
+    def _at_hand(self, checked: Experiment) -> bool:
+        """Whether there is an own objective that can be looked at without importing what a search does without."""
+        return checked.objective != OBJECTIVE and is_loaded(checked.objective)
 
     def stage(self, checked: Experiment) -> Path | None:
         """Where the data is for this node, once it has been copied there."""
@@ -90,7 +116,8 @@ class Plan:
             Mistake: the rehearsal shows one, or the run directory cannot be used.
         """
         deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
-        if self.objective == OBJECTIVE and not self.resume:
+        rehearses = not self.resume or checked.objective != OBJECTIVE
+        if rehearses and not self._at_hand(checked):
             self.rehearsed = preflight.rehearse(checked, threads, staged, stop=self.stop)
             self.held.callback(self.rehearsed.close)
         if self.probe:
@@ -107,7 +134,7 @@ class Plan:
         if self.resume and self._left(checked, directory) <= 0:
             print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
         data_dir, retry = absolute(staged), self.retry
-        return Search(checked, directory, data_dir, deadline, self.objective, self.ranks_per_trial, retry)
+        return Search(checked, directory, data_dir, deadline, self.ranks_per_trial, retry)
 
     def _left(self, checked: Experiment, directory: RunDirectory) -> int:
         """Trials that have not ended, wait, or are tried again."""

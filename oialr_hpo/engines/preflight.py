@@ -7,11 +7,14 @@ from pathlib import Path
 from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
+from oialr_hpo.experiment.objective import GIVEN
 from oialr_hpo.tasks import Split
 from oialr_hpo.training.faults import Outcome
 
 REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
+OF_ONES_OWN = "oialr_hpo.experiment.objective:find"
+"""Of an objective of one's own."""
 IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0
 """What the imports and then the rehearsal may take; one that takes longer has found nothing."""
 
@@ -23,7 +26,7 @@ def rehearse(
     splits: Sequence[Split] = ("validation",),
     stop: StopRequest | None = None,
 ) -> TrainingProcess:
-    """Make one step and one evaluation in a process of its own; nothing is written.
+    """Make one step and one evaluation in a process of its own, or find an own objective; nothing is written.
 
     Args:
         experiment: as it stands; what is searched has its own value.
@@ -43,7 +46,10 @@ def rehearse(
         process.wait_until_ready()
         for split in splits:
             arguments = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir, "split": split}
-            process.submit(Job(REHEARSAL, experiment.fixed().dump(), arguments))
+            if experiment.objective == OBJECTIVE:
+                process.submit(Job(REHEARSAL, experiment.fixed().dump(), arguments))
+            else:
+                process.submit(Job(OF_ONES_OWN, experiment.fixed().dump(), {"given": GIVEN}))
             _watch(process, stop)
     except BaseException:
         process.kill()

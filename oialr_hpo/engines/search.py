@@ -1,8 +1,9 @@
 """A search from its options to its run directory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -10,8 +11,9 @@ from oialr_hpo.engines import launchers, ranks
 from oialr_hpo.engines.engine import ImpossibleChoice, choose_engine, load_engine
 from oialr_hpo.engines.plan import Plan
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import OBJECTIVE
 from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment.objective import name_of
+from oialr_hpo.extension import importing
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 
@@ -30,7 +32,7 @@ def run(
     probe: bool = False,
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
-    objective: str = OBJECTIVE,
+    objective: str | Callable[..., Any] | None = None,
     stop: StopRequest | None = None,
 ) -> RunDirectory:
     """Search the settings of an experiment; under mpirun every rank calls this.
@@ -49,8 +51,9 @@ def run(
             script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
-        objective: `package.module:function` that yields the records of a trial, see `oialr_hpo.objective.evaluate`.
-            A new search that has this one rehearses a step first, see `oialr_hpo.engines.preflight`.
+        objective: a function of a module or script, or its name as `package.module:function`, that yields the
+            records of a trial, see `oialr_hpo.objective.evaluate`; by default that of the experiment, or of the search
+            that `out` holds. It is looked at first, and the default rehearsed, see `oialr_hpo.engines.preflight`.
         stop: knows afterwards whether a signal ended the search.
 
     Returns:
@@ -63,12 +66,18 @@ def run(
         ImpossibleChoice: the engine cannot run here.
         LaunchError: the ranks that a launcher started are no world of MPI.
     """
+    if script := importing():
+        raise ImpossibleChoice(
+            f"{script} starts a search when it is imported, as training processes do for its objective; "
+            "call search.run below if __name__ == '__main__':"
+        )
     started = ranks.join() if engine is None or load_engine(engine).over_mpi else launchers.size() or 2
     chosen = choose_engine(engine, started, jobs, ranks_per_trial)
     again = frozenset(retry)
     if again and not resume:
         raise ImpossibleChoice("--retry runs trials of a search again that has ended: add --resume")
-    path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else experiment.task)
+    named = name_of(objective) if objective else None
+    path = out or Path("runs") / (Path(experiment).stem if isinstance(experiment, str) else called(experiment))
     one_thread = threadpool_limits(1, "blas")  # for proposals more would only spin, on CPUs that trials need
     with one_thread, ExitStack() as held, stop or StopRequest() as stopping:
         plan = Plan(
@@ -86,8 +95,13 @@ def run(
             probe=probe,
             data_dir=data_dir,
             stage_dir=stage_dir,
-            objective=objective,
+            objective=named,
             stop=stopping,
             held=held,
         )
         return chosen().run(plan)
+
+
+def called(experiment: Experiment) -> str:
+    """What the run directory of an experiment without a file is called."""
+    return experiment.task or experiment.objective.rpartition(":")[2]

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from oialr_hpo.engines.replicas import Followers
 
 
-OBJECTIVE = "oialr_hpo.objective:evaluate"
-"""What a trial does, unless a search has an objective of its own."""
-
 FAILURES = {
     Outcome.FAILED: State.FAILED,
     Outcome.OUT_OF_MEMORY: State.OUT_OF_MEMORY,
@@ -46,7 +43,6 @@ class Search:
     run: RunDirectory
     data_dir: Path | None = None
     deadline: Deadline | None = None  # no trial starts later
-    objective: str = OBJECTIVE
     ranks_per_trial: int = 1
     retry: frozenset[State] = frozenset()
 
@@ -149,7 +145,7 @@ class Worker:
         }
         if self.search.experiment.keep_weights and ticket.role is not Role.DENSE:
             arguments["weights"] = self.search.run.weights(ticket.number)
-        job = Job(self.search.objective, experiment.fixed().dump(), arguments)
+        job = Job(experiment.objective, experiment.fixed().dump(), arguments)
         self._process.submit(self.followers.start(job) if self.followers else job)
 
     def interrupt(self, cut_off: Deadline | None) -> None:

@@ -2,6 +2,7 @@
 
 from oialr_hpo.experiment.data import find_data, prepare_data
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
+from oialr_hpo.experiment.objective import OBJECTIVE, load_objective
 from oialr_hpo.experiment.reading import changed, completed, find, load, parse_yaml, read, recorded, shipped
 from oialr_hpo.experiment.settings import (
     LOGGERS,
@@ -18,6 +19,7 @@ from oialr_hpo.optimization import Schedule
 __all__ = [
     "LOGGERS",
     "MOST_THREADS",
+    "OBJECTIVE",
     "OF_THE_SEARCH",
     "SAMPLERS",
     "EarlyStopping",
@@ -33,6 +35,7 @@ __all__ = [
     "find_data",
     "flatten",
     "load",
+    "load_objective",
     "parse_yaml",
     "prepare_data",
     "read",

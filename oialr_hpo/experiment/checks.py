@@ -126,7 +126,7 @@ def _without_start(experiment: Experiment) -> str:
 
 
 def check_known(experiment: Experiment, key: str, where: str) -> None:
-    fixed = (*OF_THE_SEARCH, "score", "constraints", "reference", "evidence")
+    fixed = (*OF_THE_SEARCH, "objective", "score", "constraints", "reference", "evidence")
     known = [k for k in flatten(experiment.model_dump()) if k.split(".")[0] not in fixed]
     if key not in known:
         raise ExperimentError(f"{where}.{key}: no such setting;{hint(key, known)}".rstrip(";"))

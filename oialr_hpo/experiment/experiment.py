@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from oialr_hpo import methods, tasks
 from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
+from oialr_hpo.experiment.objective import OBJECTIVE, UNNAMED, checked_name, with_unnamed
 from oialr_hpo.experiment.score import Bound, Score
 from oialr_hpo.experiment.settings import LOGGERS, EarlyStopping, Evidence, Islands, Sampler, Training
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_line
@@ -40,7 +42,12 @@ class Experiment(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    task: str = Field(description="what is trained: a built-in task, or package.module:Class")
+    task: str | None = Field(
+        description="what is trained: a built-in task, or package.module:Class; an objective of one's own needs none"
+    )
+    objective: Annotated[str, AfterValidator(checked_name)] = Field(
+        OBJECTIVE, description="the function that is run for every trial, package.module:function"
+    )
     data: dict[str, Any] = Field(description="settings of the task")
     model: dict[str, Any] = Field(description="settings of the task")
     training: Training
@@ -71,7 +78,19 @@ class Experiment(Section):
     def _with_sections_of_methods(cls, content: Any, info: ValidationInfo) -> Any:
         if not isinstance(content, Mapping):
             return content
+        content = with_unnamed(content)
         return {**content, **method_sections.checked(content, cls.model_fields, recorded=info.context == RECORDED)}
+
+    @model_validator(mode="after")
+    def _has_something_to_train(self) -> "Experiment":
+        if self.task is None and self.objective == OBJECTIVE:
+            raise ValueError("task: missing; add it, or an objective")
+        return self
+
+    @property
+    def subject(self) -> str:
+        """What is trained, in a word: the data set, or the task, or the objective."""
+        return str(self.data.get("dataset", self.task or self.objective))
 
     @property
     def method_settings(self) -> methods.MethodSettings:
@@ -130,7 +149,8 @@ class Experiment(Section):
         Raises:
             ExperimentError: a key does not exist or a value is not allowed.
         """
-        changed = {key: self.value(key) for key in settings if key.split(".")[0] in OF_THE_NETWORK}
+        of_network = OF_THE_NETWORK if self.task else ()
+        changed = {key: self.value(key) for key in settings if key.split(".")[0] in of_network}
         differing = {key: value for key, value in changed.items() if as_text(settings[key]) != as_text(value)}
         return self.with_settings(settings).model_copy(update={"reference": differing | self.reference})
 
@@ -162,7 +182,19 @@ class Experiment(Section):
                 content |= {name: dumped[name] for name in self.sections_of_methods}
         content["score"] = {key: value for key, value in content["score"].items() if value is not None}
         optional = ("keep_weights", "loggers", "reference", "evidence")
-        return {key: value for key, value in content.items() if value or key not in optional}
+        left_out = {"objective": OBJECTIVE} | ({} if self.task else _unnamed())
+        return {
+            key: value
+            for key, value in content.items()
+            if (value or key not in optional) and not (key in left_out and value == left_out[key])
+        }
+
+
+@cache
+def _unnamed() -> dict[str, Any]:
+    """What an experiment without a task need not say, with all settings."""
+    training, schedule = Training.model_validate(UNNAMED["training"]), Schedule.model_validate(UNNAMED["schedule"])
+    return {**UNNAMED, "training": training.model_dump(), "schedule": schedule.model_dump()}
 
 
 def set_value(content: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -214,7 +246,8 @@ def validated(content: dict[str, Any], where: str) -> Experiment:
     try:
         settings = tasks.load_settings(experiment.task)
     except LookupError as error:
-        raise ExperimentError(f"{where}: task: {error};{hint(experiment.task, tasks.BUILT_IN)}".rstrip(";")) from None
+        near = hint(experiment.task or "", tasks.BUILT_IN)
+        raise ExperimentError(f"{where}: task: {error};{near}".rstrip(";")) from None
     try:
         resolved = settings.model_validate({"data": experiment.data, "model": experiment.model})
     except ValidationError as error:

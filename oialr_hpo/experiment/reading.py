@@ -1,6 +1,6 @@
 """An experiment from its YAML file, laid over those it extends and with single settings changed; or from a record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,19 @@ def shipped() -> Path:
     return inside if inside.is_dir() else package.parent / "search_spaces"
 
 
-def load(name: str, changes: Iterable[str] = ()) -> Experiment:
+def load(name: str, changes: Iterable[str] = (), below: Mapping[str, Any] | None = None) -> Experiment:
     """Read and check an experiment.
 
     Args:
         name: a shipped name or a path, see `find`.
         changes: `KEY=VALUE` strings that replace single settings; a searched key becomes fixed.
+        below: settings that the file may leave out.
 
     Raises:
         ExperimentError: one line that names the file, the key and the remedy.
     """
     path = find(name)
-    return changed(read(path), changes, path.name)
+    return changed({**(below or {}), **read(path)}, changes, path.name)
 
 
 def changed(content: dict[str, Any], changes: Iterable[str], where: str) -> Experiment:

@@ -26,7 +26,7 @@ def render(facts: Facts, charts: Sequence[Chart], refresh: float | None = None) 
     experiment = facts.experiment
     states = Counter(trial.state for trial in facts.trials)
     network = experiment.model.get("name", "")
-    about = " on ".join(filter(None, [network, str(experiment.data.get("dataset", experiment.task))]))
+    about = " on ".join(filter(None, [network, experiment.subject]))
     leaders = tables.leaders(facts)
     sections = [
         _section("best", "The best, beside the untuned settings and the dense model", "", leaders) if leaders else "",

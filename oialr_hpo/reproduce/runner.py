@@ -8,8 +8,8 @@ from oialr_hpo import experiment as experiments
 from oialr_hpo.engines import launchers, preflight, search
 from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import OBJECTIVE, threads_per_worker
-from oialr_hpo.experiment import Experiment
+from oialr_hpo.engines.worker import threads_per_worker
+from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.methods import name_of
 from oialr_hpo.reproduce import objectives
 from oialr_hpo.reproduce.comparison import Comparison, Measured, Row

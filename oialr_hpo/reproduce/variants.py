@@ -3,16 +3,20 @@
 from collections.abc import Iterable, Sequence
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.experiment import Experiment, ExperimentError
+from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
 
 
 def load(name: str, changes: Iterable[str]) -> Experiment:
     """An experiment that can be compared.
 
     Raises:
-        ExperimentError: it has several goals: there is no best trial to compare.
+        ExperimentError: it has several goals: there is no best trial to compare. Or an objective of its own: what is
+            compared are trainings of a task.
     """
     loaded = experiments.load(name, changes)
+    if loaded.objective != OBJECTIVE:
+        why = "what is compared are trainings of a task, dense and small; search and train with it instead"
+        raise ExperimentError(f"{name}: objective: {why}")
     if len(loaded.score.metrics) > 1:
         raise ExperimentError(f"{name}: score names several goals, of which no trial is the best; name one")
     return loaded

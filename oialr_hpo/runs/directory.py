@@ -142,8 +142,9 @@ class RunDirectory:
     def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.
 
-        The budget, the sampler and early stopping may change, sections of methods that no trial is trained with, and
-        the search space, as long as every trial lies in it: one that ran before a setting was searched had the file's
+        The budget, the sampler, early stopping and the objective (older directories do not name it) may change,
+        sections of methods that no trial is trained with, and the search space, as long as every trial lies in it: one
+        that ran before a setting was searched had the file's
         own value.
 
         Raises:
@@ -151,7 +152,7 @@ class RunDirectory:
         """
         earlier = completed(self.experiment)
         before, after = flatten(earlier.dump()), flatten(experiment.dump())
-        free = {*OF_THE_SEARCH, *earlier.other_methods, *experiment.other_methods}
+        free = {*OF_THE_SEARCH, "objective", *earlier.other_methods, *experiment.other_methods}
         differing = [key for key in before | after if before.get(key) != after.get(key)]
         fixed = [key for key in differing if key.split(".")[0] not in free]
         if fixed:

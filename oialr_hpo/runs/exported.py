@@ -186,7 +186,7 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     lines = [
         f"Trial {trial.number} of the search {run.name}: score {scores} on the validation split",
         figures,
-        f"data {run.experiment.data.get('dataset', run.experiment.task)}, seed {trial.seed}, {device}, "
+        f"data {run.experiment.subject}, seed {trial.seed}, {device}, "
         f"{trial.threads} CPU thread(s), trained in {trial.seconds:.1f} s",
         f"commit {environment.get('commit')}; python {environment['python']}, {packages}",
         f"found by: {environment['command']}",

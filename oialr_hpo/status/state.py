@@ -39,7 +39,8 @@ def running_trials(run: RunDirectory, trials: Iterable[Trial]) -> list[dict[str,
     for trial in trials:
         if trial.state is State.RUNNING:
             last = trial.epochs[-1] if trial.epochs else {}
-            epoch, epochs = last.get("epoch", 0), experiment.epochs(trial.settings)
+            epoch = last.get("epoch", 0)
+            epochs = max(epoch, experiment.epochs(trial.settings))  # an own objective may go on
             seconds = max(0.0, time.time() - trial.started)
             found.append(
                 {

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from oialr_hpo.extension import cannot_take, resolve, wrong_call
-from oialr_hpo.tasks.task import Task, TaskSettings
+from oialr_hpo.tasks.task import AnySettings, Task, TaskSettings
 
 BUILT_IN = tuple(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 """The folders of this room. Each has `Settings`, and `Task`, which is asked for only where torch may be imported."""
@@ -14,24 +14,28 @@ MADE_WITH = ("batch_size", "seed", "device", "data_dir", "split")
 """What `Task.__init__` takes by name, after the settings; Python 3.10 forgets how a protocol's is declared."""
 
 
-def load_settings(task: str) -> type[TaskSettings]:
-    """The class that checks the sections `data` and `model` of a task.
+def load_settings(task: str | None) -> type[TaskSettings]:
+    """The class that checks the sections `data` and `model` of a task, or of an experiment without one.
 
     Raises:
         LookupError: there is no such task.
     """
+    if task is None:
+        return AnySettings
     if task in BUILT_IN:
         settings: type[TaskSettings] = _built_in(task).Settings
         return settings
     return load_task(task).Settings
 
 
-def load_task(task: str) -> type[Task]:
+def load_task(task: str | None) -> type[Task]:
     """The class of a task.
 
     Raises:
         LookupError: there is no such task, or it lacks what a task has.
     """
+    if task is None:
+        raise LookupError("this experiment has none, its objective trains; name a task for what the package trains")
     loaded: type[Task] = _built_in(task).Task if task in BUILT_IN else resolve(task, "task", BUILT_IN)
     if task not in BUILT_IN and (wrong := _wrong_with(loaded)):
         raise LookupError(f"{task!r} is no task: {wrong}; see oialr_hpo.tasks.Task")

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from pydantic import ConfigDict
+
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.section import Section
 
@@ -57,6 +59,19 @@ class TaskSettings(Section):
         What a colleague without the data loads a trained network into, see `oialr_hpo.load`.
         """
         return None
+
+
+class Anything(Section):
+    """A section whose keys are the user's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class AnySettings(TaskSettings):
+    """The sections `data` and `model` of an experiment without a task."""
+
+    data: Anything = Anything()
+    model: Anything = Anything()
 
 
 class Task(Protocol):

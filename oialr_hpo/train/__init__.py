@@ -13,6 +13,7 @@ from oialr_hpo.files import check_writable
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import say
 from oialr_hpo.runs.trial import State
+from oialr_hpo.train import objective
 from oialr_hpo.train.printing import compare, report
 from oialr_hpo.train.repetition import choose_experiment, choose_method, repeat, train
 from oialr_hpo.train.session import Session
@@ -61,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
     chosen = choose_experiment(options.file, options.trial, options.set)
     experiment = choose_method(chosen.fixed(), options.method)
+    own = experiment.objective != experiments.OBJECTIVE
+    if own:
+        asked = {"split": options.split != "validation", "weights": options.weights}
+        objective.check(experiment, [name for name, wanted in asked.items() if wanted])
     if options.weights:
         check_writable(options.weights)
     if options.out:
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evidence = experiment.evidence or {}
     threads = options.threads or evidence.get("threads") or threads_per_worker(1)
     seeds = list(dict.fromkeys(options.seeds or [experiment.seed]))
-    if not options.resume:
+    if not options.resume and not own:
         from oialr_hpo.training.rehearsal import rehearse
 
         list(rehearse(experiment, seed=seeds[0], threads=threads, data_dir=options.data_dir, split=options.split))

@@ -21,7 +21,8 @@ def lines(record: Mapping[str, Any], epochs: int) -> list[str]:
     progress = {name: record[name] for name in PRINTED if name in record}
     validated = record.get("validation")
     shown = progress | (numbers if validated is None else validated)
-    found = [f"epoch {record['epoch']}/{epochs}  {figures(shown)}"]
+    total = f"/{epochs}" if record["epoch"] <= epochs else ""  # an own objective may go on
+    found = [f"epoch {record['epoch']}{total}  {figures(shown)}"]
     if validated is None:
         return found
     tested = {name: value for name, value in numbers.items() if name not in PRINTED}

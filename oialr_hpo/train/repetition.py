@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import content, find_trial
 from oialr_hpo.runs.printing import say, tell
-from oialr_hpo.runs.record import RecordError
+from oialr_hpo.runs.record import RecordError, plain
 from oialr_hpo.runs.scoring import judge
 from oialr_hpo.runs.stopwatch import Stopwatch
 from oialr_hpo.runs.trial import State, Trial
 from oialr_hpo.tasks import Split
+from oialr_hpo.train import objective
 from oialr_hpo.train.printing import lines
 from oialr_hpo.train.session import Session, new_trial
 from oialr_hpo.training.faults import Fault, explain
-from oialr_hpo.training.objective import evaluate
 
 
 def choose_experiment(name: str, trial: int | None, changes: Iterable[str]) -> Experiment:
@@ -88,17 +88,19 @@ def train(
     checkpoint = session.run.checkpoint(trial.number) if session else None
     if session:
         session.log.start(trial)
-    records = evaluate(
+    records = objective.call(
         experiment,
+        threads,
         seed=seed,
-        threads=threads,
+        worker=0,
         data_dir=data_dir,
         split=split,
         checkpoint=checkpoint,
         weights=weights,
     )
     try:
-        for record in records:
+        for record in map(plain, records):
+            record.setdefault("epoch", len(trial.epochs) + 1)
             watch.tell(record, trial)
             trial.add(record)
             for line in lines(record, experiment.training.epochs):
@@ -107,8 +109,9 @@ def train(
                 session.log.epoch(trial)
                 if session.stop.received:
                     trial.state = State.INTERRUPTED
-                    with suppress(StopIteration):
-                        records.send(session.stop.received)  # the training loop saves a checkpoint
+                    if isinstance(records, Generator):
+                        with suppress(StopIteration):
+                            records.send(session.stop.received)  # the training loop saves a checkpoint
                     break
         if trial.state is State.RUNNING:
             judge(trial, experiment, tested=split == "test")

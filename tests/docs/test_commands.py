@@ -114,6 +114,8 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"data", r"search load.yaml", run("--trials 2 --jobs 1", WAVES, simulated=True)),
     (r"data", r"(export|train) runs/load", run()),
     (r"library", r"train vit_digits --weights", run("--threads 1", {"training.epochs": 1, "data.train_images": 160})),
+    (r"loop", r"train my_loop.yaml|(export|train) runs/my_loop", run()),
+    (r"loop", r"search my_loop.yaml", run("--trials 3 --jobs 1")),
     (r"task", r"train tumours.yaml", run("--threads 1", {"training.epochs": 2})),
     (r"task", r"search tumours.yaml", Parse("CONTRIBUTING's test searches with a task of one's own")),
     (r"method", r"train pruned.yaml", run("--threads 1", {"training.epochs": 2, "data.train_images": 160})),

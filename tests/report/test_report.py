@@ -42,7 +42,7 @@ KINDS = {
         set(ALL) - {"progress", "pareto", "slices", "timeline"},
     ),
     "dense only": ("tests.objectives:bowl", ["trials=1"], set(ALL) - {"timeline"}),
-    "failures only": ("tests.objectives:missing", ["trials=9"], set(ALL) - {"timeline", "failures"}),
+    "failures only": ("tests.objectives:fails", ["trials=9"], set(ALL) - {"timeline", "failures"}),
 }  # fmt: skip
 
 

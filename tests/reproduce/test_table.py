@@ -69,7 +69,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     def runs(name: str, objective: str) -> RunDirectory:
         return search.run(repeated(experiment, SEEDS), out=out / name, objective=objective)
 
-    noisy, failing = "tests.objectives:noisy", "tests.objectives:missing"
+    noisy, failing = "tests.objectives:noisy", "tests.objectives:fails"
     tuned = Measured(runs("tuned", noisy), searched, runs("again", noisy))
     rows = {"dense": Measured(runs("dense", noisy)), "untuned": Measured(runs("untuned", failing)), "tuned": tuned}
     return Comparison("vit_digits", experiment, load("vit_digits"), rows)
@@ -93,7 +93,7 @@ def test_the_three_files_say_the_same(comparison: Comparison, tmp_path: Path) ->
 def test_what_was_not_computed_or_failed_is_shown_as_such(comparison: Comparison, tmp_path: Path) -> None:
     rows = {line.split(" | ")[0]: line for line in write("vit_digits", [comparison], tmp_path).splitlines()}
     assert "not computed" in rows["| dense, tuned"] and " ± " not in rows["| dense, tuned"]
-    assert "failed" in rows["| OIALR, untuned"] and "has no missing" in rows["| OIALR, untuned"]
+    assert "failed" in rows["| OIALR, untuned"] and "always" in rows["| OIALR, untuned"]
 
 
 def test_differences_beyond_the_spread_are_marked(comparison: Comparison, tmp_path: Path) -> None:

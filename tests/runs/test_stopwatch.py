@@ -90,7 +90,7 @@ def test_the_first_trial_of_a_process_is_no_slower_for_its_imports(prepared: Run
 
 
 def test_a_search_in_which_nothing_trained_spent_no_time_training(tmp_path: Path) -> None:
-    run = search.run("vit_digits", changes=["trials=2"], out=tmp_path, objective="tests.objectives:missing")
+    run = search.run("vit_digits", changes=["trials=2"], out=tmp_path, objective="tests.objectives:fails")
     assert run.usage().training == 0 and all(timed.seconds == 0 for timed in run.trials())
 
 

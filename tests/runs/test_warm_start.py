@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path: Path, content: str | None
 
 
 def test_a_run_without_a_best_trial_is_refused(tmp_path: Path) -> None:
-    failed = search.run("vit_digits", changes=["trials=3"], out=tmp_path / "run", objective="tests.objectives:missing")
+    failed = search.run("vit_digits", changes=["trials=3"], out=tmp_path / "run", objective="tests.objectives:fails")
     with pytest.raises(ExperimentError, match="no trial there is complete"):
         with_starts(load("vit_digits"), [failed.path])
     with pytest.raises(ExperimentError, match="holds no search"):

@@ -3,8 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from oialr_hpo.benchmark import economy
+from oialr_hpo.benchmark.economy_peers import REPEATED, known
+from oialr_hpo.benchmark.economy_search import search
+from oialr_hpo.benchmark.recorded_world import World
+from oialr_hpo.benchmark.records import Records, built_in
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,3 +50,68 @@ def test_an_unknown_name_lists_the_known_ones():
     ran = benchmark("nonsense")
     assert ran.returncode == 2
     assert "moments" in ran.stderr
+
+
+def made_up(count: int = 40) -> Records:
+    """Of vit_digits: an error that falls with the epochs, is least in the middle of the space, and noisy."""
+    shipped = Records.load(built_in("vit_digits"))
+    settings, rng = shipped.settings[:count], np.random.default_rng(0)
+    genes = np.array([[*shipped.experiment.space.encode(each).values()] for each in settings])
+    falling = np.linspace(0.5, 0.0, 12) + ((genes - 0.5) ** 2).sum(axis=1)[:, None, None] / 4 + 0.05
+    shape = count, 2, 12
+    curves = {
+        "error": falling * rng.normal(1, 0.1, (count, 2, 1)),
+        "trainable_percent": np.full(shape, 50.0),
+        "total_percent": np.full(shape, 50.0),
+        "seconds": np.broadcast_to(np.arange(1.0, 13.0), shape),
+    }
+    low_rank = np.broadcast_to(np.arange(12) >= 4, shape)
+    return Records(shipped.experiment, settings, {k: v.astype(np.float32) for k, v in curves.items()}, low_rank)
+
+
+def test_economy_prints_a_row_for_each_strategy_and_equal_seeds_give_equal_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_up().save(tmp_path / "some.npz")
+    names = ["defaults before", "TPE, Hyperband"]
+    printed = []
+    for _ in range(2):
+        of = ["--records", str(tmp_path / "some.npz"), "--seeds", "2", "--trials", "4", "--full", "4"]
+        economy.main([*of, "--strategies", *names])
+        printed.append(capsys.readouterr().out)
+    assert all(name in printed[0] for name in [*names, "40 settings by 2 seeds", "Compute until"]), printed[0]
+    assert printed[1] == printed[0]
+
+
+def test_records_are_the_same_once_they_were_saved(tmp_path: Path) -> None:
+    saved = made_up()
+    saved.save(tmp_path / "some.npz")
+    loaded = Records.load(tmp_path / "some.npz")
+    assert loaded.experiment == saved.experiment and loaded.settings == saved.settings
+    assert all(np.array_equal(loaded.curves[name], curve) for name, curve in saved.curves.items())
+    assert np.array_equal(loaded.low_rank, saved.low_rank)
+
+
+def test_every_strategy_searches_and_none_exports_what_is_worse_than_the_worst_start() -> None:
+    world = World(made_up())
+    worst = max(map(world.truth, world.experiment.starts()))
+    assert search(world, {"trials": 6}, workers=2, seed=0).seconds <= 6 * 12
+    for name, peer in known().items():
+        if name != "PriorBand":
+            searched = peer(world, 3, 2, 0)
+            assert searched.truth <= worst + 0.1, name
+            assert 12 <= searched.seconds <= (3 + 2 * REPEATED) * 12, name
+
+
+def test_a_training_differs_from_the_truth_as_the_recorded_seeds_do() -> None:
+    world = World(records := made_up())
+    settings = records.settings[0]
+    scores = np.array([world.score(settings, seed) for seed in range(200)]) - 0.05  # the trainable share's part
+    assert np.mean(scores) == pytest.approx(world.truth(settings) - 0.05, rel=0.05)
+    assert 0.06 < np.std(scores) / np.mean(scores) < 0.16
+    assert world.score(settings, 7) == world.score(settings, 7)
+
+
+def test_a_part_of_the_records_is_kept_aside() -> None:
+    records = made_up()
+    assert World(records, "even").settings + World(records, "odd").settings == len(records.settings)

@@ -20,7 +20,7 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
 
 
-def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, Any]]:
+def every_metric(experiment: Experiment, *, seed: int, split: str = "validation", **_: Any) -> Iterator[dict[str, Any]]:
     """What a small training could have measured; two records."""
     full = {"first": 16, "second": 10}
     for epoch in (1, 2):

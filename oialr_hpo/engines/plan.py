@@ -20,7 +20,7 @@ from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import Search, threads_per_worker
 from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
-from oialr_hpo.experiment.objective import is_loaded
+from oialr_hpo.experiment.objective import GIVEN, is_loaded
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.trial import State
@@ -75,7 +75,7 @@ class Plan:
         if self.probe and checked.task is None:
             raise ExperimentError("--probe trains the network of a task; this experiment has none, leave it out")
         if self._at_hand(checked):
-            experiments.load_objective(checked.objective)
+            experiments.load_objective(checked.objective, self._given)
         return checked
 
     def _with_objective(self) -> Experiment:
@@ -95,6 +95,11 @@ class Plan:
             was = f"its trials had the objective {recorded}, now it is {loaded.objective}"
             raise ExperimentError(f"{self.path}: {was}; take that back, or choose another --out")
         return loaded
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        """What an own objective is to take."""
+        return (*GIVEN, "replica") if self.ranks_per_trial > 1 else GIVEN
 
     def _at_hand(self, checked: Experiment) -> bool:
         """Whether there is an own objective that can be looked at without importing what a search does without."""
@@ -118,7 +123,10 @@ class Plan:
         deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
         rehearses = not self.resume or checked.objective != OBJECTIVE
         if rehearses and not self._at_hand(checked):
-            self.rehearsed = preflight.rehearse(checked, threads, staged, stop=self.stop)
+            if checked.objective == OBJECTIVE:
+                self.rehearsed = preflight.rehearse(checked, threads, staged, stop=self.stop)
+            else:
+                self.rehearsed = preflight.find(checked, threads, self._given, self.stop)
             self.held.callback(self.rehearsed.close)
         if self.probe:
             from oialr_hpo.probing import probed

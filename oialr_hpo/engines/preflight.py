@@ -41,15 +41,30 @@ def rehearse(
     Raises:
         ExperimentError: the rehearsal shows a mistake.
     """
+    if experiment.objective != OBJECTIVE:
+        return find(experiment, threads, stop=stop)
+    plain = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir}
+    content = experiment.fixed().dump()
+    return _carried_out([Job(REHEARSAL, content, plain | {"split": split}) for split in splits], threads, stop)
+
+
+def find(
+    experiment: Experiment, threads: int, given: Sequence[str] = GIVEN, stop: StopRequest | None = None
+) -> TrainingProcess:
+    """Find an own objective in a process of its own, as `rehearse` does.
+
+    Args:
+        given: what the objective is to take by name.
+    """
+    return _carried_out([Job(OF_ONES_OWN, experiment.fixed().dump(), {"given": given})], threads, stop)
+
+
+def _carried_out(jobs: Sequence[Job], threads: int, stop: StopRequest | None) -> TrainingProcess:
     process = TrainingProcess(threads)
     try:
         process.wait_until_ready()
-        for split in splits:
-            arguments = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir, "split": split}
-            if experiment.objective == OBJECTIVE:
-                process.submit(Job(REHEARSAL, experiment.fixed().dump(), arguments))
-            else:
-                process.submit(Job(OF_ONES_OWN, experiment.fixed().dump(), {"given": GIVEN}))
+        for job in jobs:
+            process.submit(job)
             _watch(process, stop)
     except BaseException:
         process.kill()

@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import signal
 import time
 from collections.abc import Generator, Iterator
@@ -18,6 +19,12 @@ def bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, f
     depth = math.log10(experiment.oialr.cutoff / 0.1) ** 2 + (experiment.oialr.delay - 0.3) ** 2
     for epoch in (1, 2, 3):
         yield {"epoch": epoch, "error": depth + 1 / epoch - 1 / 3, "trainable_percent": 10.0}
+
+
+def noisy_bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """The bowl at its third record, with noise by the seed."""
+    noise = 0.05 * random.Random(seed).random()
+    yield {"epoch": 1, "error": [*bowl(experiment, seed=seed)][-1]["error"] + noise, "trainable_percent": 10.0}
 
 
 def every_metric(experiment: Experiment, *, seed: int, split: str = "validation", **_: Any) -> Iterator[dict[str, Any]]:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.early_stopping import Point, Rungs
+from oialr_hpo.engines.finalists import Finalists
 from oialr_hpo.engines.keeping import KeptWeights
 from oialr_hpo.engines.paused import Paused
 from oialr_hpo.engines.progress import Progress
 from oialr_hpo.engines.repeats import Repeats
-from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -54,8 +55,9 @@ class Desk:
     """Hands out tickets until the budget of trials or time is spent, and hears how the trials go.
 
     First come the trials that an earlier session left unfinished, then the dense baseline, then the given starts, then
-    proposals. What earlier sessions finished counts against the budget and is not repeated. A trial that waits goes on
-    before a new one begins, or at the end, see `Paused`.
+    proposals, then settings that were good once more, see `Finalists`. What earlier sessions finished counts against
+    the budget and is not repeated. A trial that waits goes on before a new one begins, or once nothing is proposed any
+    more, see `Paused`.
     """
 
     def __init__(
@@ -96,6 +98,9 @@ class Desk:
         self._faults, self._interrupted = 0, False  # faults in a row
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._paused = Paused(experiment, self._rungs, earlier, checkpoint)
+        self._finalists = Finalists(experiment, earlier)
+        limit, share = experiment.time_limit, experiment.finalists.share
+        self._time_of_finalists = share * seconds(limit) if limit and self._finalists.budget else 0.0
         self._progress = Progress(experiment.trials, workers, finished, deadline, say)
 
     def next(self, proposed: NDArray[np.float64] | None = None) -> Ticket | None:
@@ -106,7 +111,8 @@ class Desk:
         """
         if self._over:
             return None
-        earlier = self._unfinished.pop(0) if self._unfinished else self._paused.next(last=self._new <= 0)
+        exploring = self._exploring
+        earlier = self._unfinished.pop(0) if self._unfinished else self._paused.next(last=not exploring)
         if earlier:
             self._progress.reached(earlier.number, 0.0)
             spent = earlier.seconds, earlier.setup_seconds, earlier.attempt + 1
@@ -116,11 +122,25 @@ class Desk:
         self._new -= 1
         number = next(self._numbers)
         self._progress.reached(number, 0.0)
-        role, settings = self._given.pop(0) if self._given else (Role.PROPOSAL, None)
+        role, settings = self._begin(number, exploring)
         if role is Role.START and settings is not None:
             self._repeats.add(settings)
         genes = self.fresh(proposed) if settings is None and proposed is not None else None
         return Ticket(number, role, settings, self._seed + number, genes=genes)
+
+    def _begin(self, number: int, exploring: bool) -> tuple[Role, dict[str, Value] | None]:
+        """What a new trial is there for, and its settings, unless they are to be proposed."""
+        if self._given:
+            return self._given.pop(0)
+        if not exploring and (settings := self._finalists.next(number)):
+            return Role.FINALIST, settings
+        return Role.PROPOSAL, None
+
+    @property
+    def _exploring(self) -> bool:
+        """Whether new settings are tried: what is left of the budget is not the finalists'."""
+        in_time = self._deadline is None or self._deadline.left > self._time_of_finalists
+        return in_time and self._new > self._finalists.left
 
     def fresh(self, genes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where a proposal is to be tried: at its genes, or nearby where another trial has these settings."""
@@ -160,6 +180,7 @@ class Desk:
         if self._kept:
             self._kept.ended(trial)
         self._paused.ended(trial)
+        self._finalists.ended(trial)
         self._interrupted |= trial.state is State.INTERRUPTED
         self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
         if self._faults >= HOPELESS:

@@ -35,6 +35,8 @@ def begun(
     watch = shlex.join(["python", "-m", "oialr_hpo.status", str(path), "--watch"])
     limit = f", at most {experiment.time_limit}" if experiment.time_limit else ""
     stops = ", bad ones stopped early" if experiment.early_stopping.enabled else ""
+    if finalists := experiment.finalists.budget(experiment.trials):
+        stops += f", {finalists} of them train the best settings again"
     budget = f"{_count(experiment.trials, 'trial')}{limit}{stops}"
     return "\n".join(
         [
@@ -121,5 +123,5 @@ def _best(leaders: Sequence[Standing]) -> str:
         return "no best yet"
     if len(leaders[0].goals) > 1:
         return f"{len(leaders)} on the Pareto front"
-    numbers = ", ".join(f"#{trial.number}" for trial in leaders[0].trials)
+    numbers = ", ".join(f"#{trial.number}" for trial in leaders[0].counted)
     return f"best {scores(leaders[0])} ({numbers})"

@@ -12,7 +12,7 @@ from oialr_hpo.experiment import method_sections
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.objective import OBJECTIVE, UNNAMED, checked_name, with_unnamed
 from oialr_hpo.experiment.score import Bound, Score
-from oialr_hpo.experiment.settings import LOGGERS, EarlyStopping, Evidence, Islands, Sampler, Training
+from oialr_hpo.experiment.settings import LOGGERS, EarlyStopping, Evidence, Finalists, Islands, Sampler, Training
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_line
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
@@ -24,7 +24,7 @@ class ExperimentError(Mistake):
 
 
 OF_THE_SEARCH = (
-    *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping"),
+    *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping", "finalists"),
     *("trials", "time_limit", "at_time_limit", "trial_timeout", "keep_weights", "loggers"),
 )
 """Settings that only a search reads; the others say what one trial is."""
@@ -61,6 +61,7 @@ class Experiment(Section):
     sampler: Sampler = Field(default_factory=Sampler)
     islands: Islands = Field(default_factory=Islands)
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
+    finalists: Finalists = Field(default_factory=Finalists)
     trials: int = Field(64, ge=1, description="of a search, over all workers")
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")

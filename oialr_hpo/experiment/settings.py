@@ -96,6 +96,21 @@ class EarlyStopping(Section):
     minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
 
 
+class Finalists(Section):
+    """The best few settings are trained again with fresh seeds, since a score is luck in part; see
+    oialr_hpo.engines.finalists."""
+
+    count: int | None = Field(
+        default=None, ge=0, description="settings that are trained again; null: half as many as trainings; 0: none"
+    )
+    share: Share = Field(default=0.25, description="of the search's trials, and of its time limit, that this takes")
+
+    def budget(self, trials: int) -> int:
+        """Trainings of finalists among so many trials; 0 where two settings could not be compared."""
+        budget = int(self.share * trials)
+        return 0 if self.count == 0 or budget < 2 else budget
+
+
 MOST_THREADS = 4096
 """Of a training on a CPU."""
 

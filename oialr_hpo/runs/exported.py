@@ -9,12 +9,13 @@ from typing import Any
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import OF_THE_SEARCH, Experiment, ExperimentError, strict_yaml
 from oialr_hpo.experiment.metrics import METRICS
+from oialr_hpo.experiment.space import as_text
 from oialr_hpo.files import write_whole
 from oialr_hpo.mistake import escaped
 from oialr_hpo.runs import layers, weights
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
-from oialr_hpo.runs.ranking import best, pareto_front
+from oialr_hpo.runs.ranking import Standing, best, pareto_front, standings
 from oialr_hpo.runs.trial import Role, Trial
 
 
@@ -154,10 +155,21 @@ def _came_from(network: Path) -> dict[str, Any] | None:
     return weights.described(network).get("search")
 
 
+def _repeated(run: RunDirectory, trial: Trial) -> Standing | None:
+    """How the settings of a trial stand, where they were tried more than once."""
+    key = as_text(trial.settings)
+    return next((each for each in standings(run.trials()) if each.key == key and len(each.trials) > 1), None)
+
+
 def _evidence(run: RunDirectory, trial: Trial) -> dict[str, Any]:
     experiment, environment = run.experiment, run.environment
+    repeated = _repeated(run, trial)
+    fresh = {} if repeated is None else {"mean_score": repeated.scores[0], "deviation": repeated.deviation}
+    numbers = {} if repeated is None else {"mean_of_trials": [each.number for each in repeated.counted]}
     return {
         "score": trial.score,
+        **fresh,
+        **numbers,
         "metrics": {name: value for name, value in trial.metrics.items() if not isinstance(value, dict)},
         layers.kind(trial.metrics): layers.kept(trial.metrics),
         "split": "validation",
@@ -183,8 +195,13 @@ def _heading(run: RunDirectory, trial: Trial, path: Path) -> str:
     device = metrics.get("device", "unknown device")
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
     scores = " / ".join(f"{score:.6g}" for score in trial.scores)
+    mean = ""
+    if repeated := _repeated(run, trial):
+        spread = "" if repeated.deviation is None else f" ± {repeated.deviation:.2g}"
+        means = " / ".join(f"{score:.6g}" for score in repeated.scores)
+        mean = f"; mean of {len(repeated.counted)} trials {means}{spread}"
     lines = [
-        f"Trial {trial.number} of the search {run.name}: score {scores} on the validation split",
+        f"Trial {trial.number} of the search {run.name}: score {scores} on the validation split{mean}",
         figures,
         f"data {run.experiment.subject}, seed {trial.seed}, {device}, "
         f"{trial.threads} CPU thread(s), trained in {trial.seconds:.1f} s",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import as_text
-from oialr_hpo.runs.ranking import front, standings
+from oialr_hpo.runs.ranking import Standing, front, standings
 from oialr_hpo.runs.trial import Role, State, Trial
 
 
@@ -17,10 +17,16 @@ def leaders(trials: Sequence[Trial], experiment: Experiment, top: int) -> list[t
     name, winners = ("front", front(trials)) if len(experiment.score.goals) > 1 else ("best", standings(trials)[:top])
     found = []
     for place, standing in enumerate(winners, 1):
-        mean = f" (mean of {len(standing.trials)})" if len(standing.trials) > 1 else ""
-        found.append((f"{name} {place}{mean}", replace(standing.trial, scores=standing.scores)))
+        found.append((f"{name} {place}{_mean(standing)}", replace(standing.trial, scores=standing.scores)))
     found += [("untuned", trial) for trial in [untuned(trials, experiment)] if trial]
     return found + [("dense", trial) for trial in trials if trial.role is Role.DENSE and trial.score is not None][:1]
+
+
+def _mean(standing: Standing) -> str:
+    """Of how many trials the score is the mean, and how they scatter."""
+    if standing.deviation is None:
+        return " (a fresh seed)" if standing.fresh else ""
+    return f" (mean of {len(standing.counted)} ± {standing.deviation:.2g})"
 
 
 def untuned(trials: Iterable[Trial], experiment: Experiment) -> Trial | None:

@@ -1,45 +1,80 @@
-"""Which settings are the best. Those that were tried more than once count by the mean of their scores."""
+"""Which settings are the best. Those that were tried more than once count by the mean of their scores.
+
+Finalists (see `oialr_hpo.engines.finalists`) count by the mean of their fresh trainings alone, and stand before all
+others: a single score that is better is luck in part.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.trial import Role, State, Trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
     """Settings that compete: complete and feasible, and not the dense baseline.
 
     Attributes:
+        key: the settings as text.
         trials: that had these settings and came to their end, by number.
-        goals: means over them, all to be small.
+        goals: means over those that count, all to be small.
         scores: the same in each metric's own sense.
     """
 
+    key: str
     trials: list[Trial]
     goals: list[float]
     scores: list[float]
 
     @property
+    def fresh(self) -> list[Trial]:
+        """Those that trained finalists again."""
+        return [trial for trial in self.trials if trial.role is Role.FINALIST]
+
+    @property
+    def counted(self) -> list[Trial]:
+        """Those that count: the fresh ones, or where there are none all."""
+        return self.fresh or self.trials
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the first score over those that count; None of a single one."""
+        counted = [trial.scores[0] for trial in self.counted]
+        return stdev(counted) if len(counted) > 1 else None
+
+    @property
     def trial(self) -> Trial:
         """The one that stands for them: nearest to the mean in the first goal."""
-        return min(self.trials, key=lambda trial: (abs(trial.goals[0] - self.goals[0]), trial.number))
+        return min(self.counted, key=lambda trial: (abs(trial.goals[0] - self.goals[0]), trial.number))
 
 
 def standings(trials: Iterable[Trial]) -> list[Standing]:
-    """All settings that compete, best first."""
+    """All settings that compete, best first; with one goal finalists before the others.
+
+    Settings that failed when they were trained again do not compete.
+    """
     tried: dict[str, list[Trial]] = {}
+    failed = set()
     for trial in sorted(trials, key=lambda trial: trial.number):
+        if trial.role is Role.FINALIST and trial.state is State.FAILED:
+            failed.add(as_text(trial.settings))
         if trial.state is State.COMPLETE and trial.role is not Role.DENSE:
             tried.setdefault(as_text(trial.settings), []).append(trial)
-    found = [_standing(group) for group in tried.values() if all(trial.candidate for trial in group)]
-    return sorted(found, key=lambda standing: (standing.goals, standing.trials[0].number))
+    kept = {key: group for key, group in tried.items() if key not in failed} or tried
+    found = [_standing(key, group) for key, group in kept.items() if all(trial.candidate for trial in group)]
+    return sorted(found, key=_place)
 
 
-def _standing(group: list[Trial]) -> Standing:
-    return Standing(group, _mean([trial.goals for trial in group]), _mean([trial.scores for trial in group]))
+def _place(standing: Standing) -> tuple[bool, list[float], int]:
+    behind_finalists = len(standing.goals) == 1 and not standing.fresh
+    return behind_finalists, standing.goals, standing.trials[0].number
+
+
+def _standing(key: str, group: list[Trial]) -> Standing:
+    counted = [trial for trial in group if trial.role is Role.FINALIST] or group
+    return Standing(key, group, _mean([trial.goals for trial in counted]), _mean([trial.scores for trial in counted]))
 
 
 def _mean(rows: list[list[float]]) -> list[float]:
@@ -48,8 +83,11 @@ def _mean(rows: list[list[float]]) -> list[float]:
 
 def front(trials: Iterable[Trial]) -> list[Standing]:
     """The settings that no other dominates, by the first goal; with one goal, the best ones."""
+    ranked = standings(trials)
+    if ranked and len(ranked[0].goals) == 1:
+        return ranked[:1]
     kept: list[Standing] = []
-    for standing in standings(trials):  # in this order one is only dominated by earlier ones
+    for standing in ranked:  # in this order one is only dominated by earlier ones
         if not any(dominates(other.goals, standing.goals) or other.goals == standing.goals for other in kept):
             kept.append(standing)
     return kept

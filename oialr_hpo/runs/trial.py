@@ -35,11 +35,13 @@ RETRIED = (State.FAILED, State.OUT_OF_MEMORY)
 
 
 class Role(str, Enum):
-    """Why a trial was run: the dense model for comparison, a given start, or a proposal of the sampler."""
+    """Why a trial was run: the dense model for comparison, a given start, a proposal of the sampler, or the settings of
+    an earlier one once more, with a fresh seed."""
 
     DENSE = "dense"
     START = "start"
     PROPOSAL = "proposal"
+    FINALIST = "finalist"
 
 
 PRUNED, INFEASIBLE, FAILED = 1e15, 1e18, 1e21

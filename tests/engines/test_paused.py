@@ -34,7 +34,7 @@ from tests.loggers.recorded import Notebook
 from tests.tiny_task import tiny
 
 STOPPING = "early_stopping={enabled: true, rungs: [0.5], minimum: 1, recovery: 0.0}"
-CHANGES = [STOPPING, "training.epochs=4", "dense_baseline=false", "start_from=[]"]
+CHANGES = [STOPPING, "training.epochs=4", "dense_baseline=false", "start_from=[]", "finalists.count=0"]
 KEPT = "tests.objectives:kept"
 
 
@@ -251,12 +251,12 @@ def test_a_sampler_learns_of_a_trial_once(name: str) -> None:
     for number in range(8):
         individual = propose(population)
         individual.rank, individual.generation, individual.loss = 0, number, 1e15 if number % 2 else 0.1 * number
-        individual.number, individual.attempt = number, 1
+        individual.settings, individual.number, individual.attempt = f"{number}", number, 1
         population.enter(individual)
         told.append(individual)
     propose(population)
     further = samplers.individual(ONE_GOAL.space, told[3].position)
-    further.number, further.attempt, further.loss = 3, 2, 0.01
+    further.settings, further.number, further.attempt, further.loss = "3", 3, 2, 0.01
     population.enter(further)
     population.enter(told[3])
     assert [one.number for one in population] == list(range(8)) and population[3].loss == 0.01

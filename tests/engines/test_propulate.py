@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from oialr_hpo import search
 out, objective, resume, *changes = sys.argv[1:]
-changes = ["score.trainable_weight=0.0", "early_stopping.enabled=false", *changes]
+changes = ["score.trainable_weight=0.0", "finalists.count=0", "early_stopping.enabled=false", *changes]
 search.run("vit_digits", changes=changes, out=Path(out), objective=objective, resume=resume == "resume")
 """
 

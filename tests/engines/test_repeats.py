@@ -123,7 +123,7 @@ def test_three_jobs_and_a_resumed_search_repeat_nothing(tmp_path: Path, sampler:
             "dense_baseline=false",
             "start_from=[]",
         ]
-        changes += [SEARCH, f"trials={trials}", f"sampler.name={sampler}"]
+        changes += [SEARCH, "finalists.count=0", f"trials={trials}", f"sampler.name={sampler}"]
         done = search.run(
             "vit_digits", changes=changes, out=tmp_path, jobs=3, resume=resume, objective="tests.objectives:bowl"
         )
@@ -133,7 +133,14 @@ def test_three_jobs_and_a_resumed_search_repeat_nothing(tmp_path: Path, sampler:
 @needs_mpi
 @pytest.mark.parametrize("sampler", ["evolution", "nsga2"])
 def test_four_ranks_repeat_nothing(tmp_path: Path, sampler: str) -> None:
-    changes = ["trials=24", "dense_baseline=false", "start_from=[]", SEARCH, f"sampler.name={sampler}"]
+    changes = [
+        "trials=24",
+        "finalists.count=0",
+        "dense_baseline=false",
+        "start_from=[]",
+        SEARCH,
+        f"sampler.name={sampler}",
+    ]
     done = mpirun(4, "-c", SCRIPT, str(tmp_path / "run"), "tests.objectives:quick", "", *changes)
     assert done.returncode == 0, done.stderr
     tried = points(RunDirectory.open(tmp_path / "run"))
@@ -170,5 +177,5 @@ def test_repeats_on_purpose_are_shown_with_their_mean(tmp_path: Path, capsys: py
     assert [trial.scores for trial in done.trials()] == [[0.5], [1.2], [2.5]]
     content = status(done)["best"]
     assert content["trials"] == [1] and content["score"] == 1.2
-    assert "best 2 (mean of 2)" in summary(done)
+    assert "best 2 (mean of 2 ±" in summary(done)
     assert "best 1.2000 (#1)" in capsys.readouterr().out.splitlines()[-1]

@@ -68,7 +68,7 @@ def test_maximizing_is_minimizing_the_negative(small: Score, large: Score, curve
 
 @pytest.mark.parametrize("sampler", ["evolution", "tpe"])
 def test_a_search_proposes_and_stops_alike_in_either_direction(tmp_path: Path, sampler: str) -> None:
-    common = ["trials=14", f"sampler.name={sampler}"]
+    common = ["trials=14", "finalists.count=0", f"sampler.name={sampler}"]
     small = search.run("vit_digits", changes=common, out=tmp_path / "small", objective="tests.objectives:rewarding")
     changes = [*common, "score.maximize=reward"]
     large = search.run("vit_digits", changes=changes, out=tmp_path / "large", objective="tests.objectives:rewarding")
@@ -79,7 +79,13 @@ def test_a_search_proposes_and_stops_alike_in_either_direction(tmp_path: Path, s
 
 @pytest.fixture(scope="module")
 def maximized(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    changes = ["trials=12", "score={maximize: reward}", "early_stopping.enabled=false", "dense_baseline=false"]
+    changes = [
+        "trials=12",
+        "finalists.count=0",
+        "score={maximize: reward}",
+        "early_stopping.enabled=false",
+        "dense_baseline=false",
+    ]
     out = tmp_path_factory.mktemp("runs") / "run"
     return search.run("vit_digits", changes=changes, out=out, objective="tests.objectives:rewarding")
 

@@ -27,7 +27,7 @@ def noisy_bowl(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[
     yield {"epoch": 1, "error": [*bowl(experiment, seed=seed)][-1]["error"] + noise, "trainable_percent": 10.0}
 
 
-def every_metric(experiment: Experiment, *, seed: int, split: str = "validation", **_: Any) -> Iterator[dict[str, Any]]:
+def every_metric(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, Any]]:
     """What a small training could have measured; two records."""
     full = {"first": 16, "second": 10}
     for epoch in (1, 2):

@@ -48,6 +48,8 @@ VGG: Reduced = {
 
 
 MADE_UP = "tests.objectives:every_metric"
+REAL: Reduced = {"objective": "oialr_hpo.objective:evaluate"}
+"""A training, of what a search with made-up trials has exported."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,12 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"export runs/two_goals --pareto", run()),
     (r"run_directory", r"mpirun -n 4 .*search vit_digits", run("--trials 3", DIGITS, simulated=True)),
     (r"run_directory", r"(status|report|figures|export) runs/quickstart", run()),
-    (r"run_directory", r"train (tuned/quickstart-1.yaml|runs/quickstart --trial 2)$", run()),
-    (r"run_directory", r"train tuned/quickstart-1.yaml .*--seeds 0 1 2", run("--seeds 0")),
+    (r"run_directory", r"train (tuned/quickstart-1.yaml|runs/quickstart --trial 2)$", run("", REAL)),
+    (r"run_directory", r"train tuned/quickstart-1.yaml .*--seeds 0 1 2", run("--seeds 0", REAL)),
     (r"data", r"check flowers.yaml", run("", {"training.batch_size": 4, "data.workers": 1})),
     (r"data", r"search load.yaml", run("--trials 2 --jobs 1", WAVES, simulated=True)),
-    (r"data", r"(export|train) runs/load", run()),
+    (r"data", r"export runs/load", run()),
+    (r"data", r"train runs/load", run("", REAL)),
     (r"library", r"train vit_digits --weights", run("--threads 1", {"training.epochs": 1, "data.train_images": 160})),
     (r"loop", r"train my_loop.yaml|(export|train) runs/my_loop", run()),
     (r"loop", r"search my_loop.yaml", run("--trials 3 --jobs 1")),
@@ -120,7 +123,8 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"task", r"search tumours.yaml", Parse("CONTRIBUTING's test searches with a task of one's own")),
     (r"method", r"train pruned.yaml", run("--threads 1", {"training.epochs": 2, "data.train_images": 160})),
     (r"method", r"search pruned.yaml", run("--trials 3 --jobs 1", {"training.epochs": 2}, simulated=True)),
-    (r"method", r"(report|export|train) runs/pruned", run()),
+    (r"method", r"(report|export) runs/pruned", run()),
+    (r"method", r"train runs/pruned", run("", REAL)),
     (r"optimization", r"search vit_digits .*signs:", Parse("the optimizers' tests search with their own")),
     (r"utilized_rank", r"train vgg16_cifar", run("--threads 1", VGG)),
     (r"utilized_rank", r"utilization vgg16_cifar", run("--images 50 --finetune 1 --tolerance 20 --threads 1", VGG)),

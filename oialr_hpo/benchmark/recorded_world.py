@@ -1,8 +1,11 @@
 """A search space in which trainings cost nothing: what they become is known from recorded ones.
 
-Extremely randomized trees (Geurts et al. 2006) interpolate the mean curves of the recorded settings; what they say is
-the truth. A training adds to it how a recorded training of similar settings differed from the mean of its seeds, as a
-share of that mean, over its whole curve. Settings of which a training failed are left out.
+A few extremely randomized trees (Geurts et al. 2006) interpolate the mean curves of the recorded settings; what they
+say is the truth. They are so few, and their leaves so small, that good settings differ from each other as much as the
+recorded ones do beyond their noise; more trees would make the world smoother than it is, and noise more important.
+
+A training adds to the truth how a recorded training of similar settings differed from the mean of its seeds, as a share
+of that mean, over its whole curve. Settings of which a training failed are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +20,7 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value
 from oialr_hpo.runs.scoring import goals
 
-TREES, LEAF = 60, 3
+TREES, LEAF = 4, 1
 AS_GOOD, SIMILAR = 60, 15
 """The noise of a training is that of one of the most `SIMILAR` settings among those whose scores are nearest."""
 LAYER = "layer"

@@ -5,7 +5,8 @@ say is the truth. They are so few, and their leaves so small, that good settings
 recorded ones do beyond their noise; more trees would make the world smoother than it is, and noise more important.
 
 A training adds to the truth how a recorded training of similar settings differed from the mean of its seeds, as a share
-of that mean, over its whole curve. Settings of which a training failed are left out.
+of that mean, over its whole curve. Settings of which a training failed are left out, and the experiment's own starts: a
+search tries these first, and their truth is to be known no better than that of others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from oialr_hpo.benchmark.records import Records
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.experiment.space import Value
+from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.runs.scoring import goals
 
 TREES, LEAF = 4, 1
@@ -46,8 +47,10 @@ class World:
         self.experiment: Experiment = records.experiment
         self.space = self.experiment.space
         self._names = [name for name in records.curves if name != "seconds"]
-        failed = ~np.all([np.isfinite(curve).all(axis=(1, 2)) for curve in records.curves.values()], axis=0)
-        places = [p for p in range(len(failed)) if not failed[p] and (part is None or p % 2 == PARTS[part])]
+        left_out = ~np.all([np.isfinite(curve).all(axis=(1, 2)) for curve in records.curves.values()], axis=0)
+        given = [as_text(start) for start in self.experiment.starts()]
+        left_out |= np.array([as_text(each) in given for each in records.settings])
+        places = [p for p in range(len(left_out)) if not left_out[p] and (part is None or p % 2 == PARTS[part])]
         curves = {name: records.curves[name][places].astype(float) for name in self._names}
         self._points = np.array([[*self.space.encode(records.settings[p]).values()] for p in places])
         seconds = np.diff(records.curves["seconds"][places], axis=2, prepend=0.0).min(axis=1)

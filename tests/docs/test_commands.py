@@ -274,7 +274,7 @@ def parse(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         main(module)(arguments)
     (options,) = stopped.value.args
     for option in ("name", "experiment", "file"):
-        if (named := getattr(options, option, "NAME")) not in ("NAME", "FILE"):
+        if (named := getattr(options, option, None)) not in (None, "NAME", "FILE"):
             for each in published(named).experiments if module == "reproduce" else [named]:
                 experiments.load(each, getattr(options, "set", []))
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_data_directories()
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / f"record-{options.name}"
-    whole = ["early_stopping.enabled=false", "dense_baseline=false"]
+    whole = ["early_stopping.enabled=false", "dense_baseline=false", "finalists.count=0"]
     recorded = experiments.load(options.name, [*REDUCED.get(options.name, []), *options.set, *whole])
     stop = StopRequest()
 

@@ -6,8 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, ParamSpec
 
 from oialr_hpo.engines import launchers
@@ -18,9 +21,33 @@ from oialr_hpo.runs.trial import RETRIED
 
 P = ParamSpec("P")
 
+COMMANDS = {
+    "list": "the experiments that ship with the package",
+    "init": "begin an experiment of your own: a commented file, and a task to change",
+    "check": "whether a search could run here, before it is started",
+    "search": "search the settings of an experiment",
+    "status": "how a running or finished search stands",
+    "report": "a search as a page to read, with charts and tables",
+    "export": "the best settings of a search as files that train again",
+    "train": "train with given settings, once per seed",
+    "figures": "pictures of a trial's weights, as in the paper's Figure 1, and of its ranks",
+    "reproduce": "tables of the paper, or methods compared on any experiment",
+    "probe": "a short dense training that narrows a search",
+    "utilization": "utilized rank: how much of each layer's space the data use",
+    "benchmark": "how fast things are, and how good the samplers",
+    "completion": "what bash or zsh needs to complete these commands, their options and values",
+}
+_INSIDE = ("report", "utilization", "benchmark")
+"""Commands that are not the front of their room."""
+
 MISTAKEN = 2
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not a failure, try again
 KILLED_BY_INTERRUPT, CLOSED_PIPE = 130, 141  # as shells report SIGINT and SIGPIPE
+
+
+def door(name: str) -> ModuleType:
+    """The module of a command: `main` runs it, `parser` reads its options."""
+    return import_module(f"oialr_hpo.{name}{'.__main__' if name in _INSIDE else ''}")
 
 
 def command(main: Callable[P, None]) -> Callable[P, None]:
@@ -72,14 +99,20 @@ class Parser(argparse.ArgumentParser):
     Args:
         name: of the command.
         about: what it does.
+        example: arguments that its help shows.
     """
 
-    def __init__(self, name: str, about: str):
+    def __init__(self, name: str, about: str, example: str):
         super().__init__(
             prog=f"python -m oialr_hpo.{name}",
             description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter if "\n" in about else argparse.HelpFormatter,
         )
+        self.example = f"{self.prog} {example}".rstrip()
+
+    def format_help(self) -> str:
+        """The example in one line, as it is copied."""
+        return f"{super().format_help()}\nexample: {self.example}\n"
 
     def error(self, message: str) -> NoReturn:
         """Raises:
@@ -100,7 +133,8 @@ class Parser(argparse.ArgumentParser):
             choices=[state.value for state in RETRIED],
             action="append",
             default=[],
-            help="with --resume: run the trials again that ended so, now that their code or the machine is mended",
+            help="with --resume: run the trials again that raised or crashed (failed) or wanted more memory than there "
+            "is (out_of_memory), now that their code or the machine is mended",
         )
 
     def add_volume(self, verbose: str) -> None:
@@ -121,14 +155,8 @@ class Parser(argparse.ArgumentParser):
             default: what is taken without it.
             about: what the best known of them are.
         """
-        known = room.names()
-
-        def name(text: str) -> str:
-            if text in known or ":" in text:
-                return text
-            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
-
-        choices = f"{', '.join(known)}, or package.module:Class; {about}"
+        name = InRoom(room.names())
+        choices = f"{', '.join(name.known)}, or package.module:Class; {about}"
         self.add_argument(option, type=name, metavar="NAME", help=f"{choices} (default: {default})")
 
     def add_data_directories(self) -> None:
@@ -178,6 +206,29 @@ def subcommand(
     if name not in known:
         raise Mistake(f"no {what} {name!r};{hint(name, known)} known: {', '.join(known)}")
     return name, options
+
+
+@dataclass(frozen=True)
+class InRoom:
+    """An option's value as the name of what a room holds, or `package.module:Class`."""
+
+    known: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text in self.known or ":" in text:
+            return text
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(self.known)})")
+
+
+@dataclass(frozen=True)
+class ExperimentName:
+    """An argument as an experiment that ships with the package, or the path of its file; whoever reads it checks it."""
+
+    others: tuple[str, ...] = ()
+    """Names that the command knows besides."""
+
+    def __call__(self, text: str) -> str:
+        return text
 
 
 def written(files: Iterable[Path], before: Container[Path]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive, share
+from oialr_hpo.commands import ExperimentName, Parser, command, natural, not_negative, path, positive, share
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.files import check_writable
 from oialr_hpo.mistake import Mistake, reason
@@ -18,24 +18,7 @@ __all__ = ["main", "probe", "probed"]
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("probe", __doc__.split(": ")[1])
-    parser.add_argument("name", metavar="EXPERIMENT", help="an experiment that ships with the package, or a .yaml path")
-    parser.add_argument(
-        "--share", type=share, default=SHARE, metavar="S", help=f"of a dense run that is trained (default: {SHARE})"
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=not_negative,
-        default=TOLERANCE,
-        metavar="E",
-        help="percent of accuracy, of the utilized rank",
-    )
-    parser.add_argument("--seed", type=natural, metavar="S")
-    parser.add_changes()
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--out", type=path, metavar="FILE", help="the narrowed experiment (default: NAME-probed.yaml)")
-    parser.add_data_directories()
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     changes = [*options.set, *([f"seed={options.seed}"] if options.seed is not None else [])]
     out = options.out or Path(f"{Path(options.name).stem}-probed.yaml")
     given = shlex.join(["python", "-m", "oialr_hpo.probe", *(sys.argv[1:] if arguments is None else arguments)])
@@ -54,6 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise Mistake(f"{out} cannot be written: {reason(error)}; choose another --out") from None
     print(f"\n{out}\nsearch it: python -m oialr_hpo.search {shlex.quote(str(out))}")
+
+
+def parser() -> Parser:
+    parser = Parser("probe", __doc__.split(": ")[1], "vit_digits --out narrowed.yaml")
+    parser.add_argument(
+        "name",
+        type=ExperimentName(),
+        metavar="EXPERIMENT",
+        help="an experiment that ships with the package, or a .yaml path",
+    )
+    parser.add_argument(
+        "--share", type=share, default=SHARE, metavar="S", help=f"of a dense run that is trained (default: {SHARE})"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=not_negative,
+        default=TOLERANCE,
+        metavar="E",
+        help="percent of accuracy, of the utilized rank",
+    )
+    parser.add_argument("--seed", type=natural, metavar="S")
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--out", type=path, metavar="FILE", help="the narrowed experiment (default: NAME-probed.yaml)")
+    parser.add_data_directories()
+    return parser
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive
+from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, natural, path, positive
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.engine import ENGINES, ImpossibleChoice
 from oialr_hpo.engines.search import run
@@ -88,9 +88,10 @@ def ended_by_time(run: RunDirectory, states: Sequence[State]) -> str | None:
 
 
 def parser() -> Parser:
-    parser = Parser("search", __doc__.split("\n")[0])
-    parser.epilog = "example: python -m oialr_hpo.search vit_digits --jobs 2 --trials 40 --set training.epochs=6"
-    parser.add_argument("name", metavar="NAME", help="an experiment that ships with the package, or a .yaml path")
+    parser = Parser("search", __doc__.split("\n")[0], "vit_digits --jobs 2 --trials 40 --set training.epochs=6")
+    parser.add_argument(
+        "name", type=ExperimentName(), metavar="NAME", help="an experiment that ships with the package, or a .yaml path"
+    )
     parser.add_room(
         "--engine",
         ENGINES,
@@ -108,7 +109,8 @@ def parser() -> Parser:
         "--sampler",
         SAMPLERS,
         default="evolution over MPI, else tpe",
-        about="nsga2: for several goals, random: to compare with",
+        about="evolution: for many workers, tpe: for few, nsga2: for several goals, gp: a Gaussian process, cmaes and "
+        "cmaes-optuna: CMA-ES by Propulate and by the package cmaes, pso: a particle swarm, random: to compare with",
     )
     parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run directory")

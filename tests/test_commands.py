@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 
 from oialr_hpo import __main__ as together
 from oialr_hpo import commands
+from oialr_hpo.benchmark import __main__ as benchmark
 from oialr_hpo.experiment import shipped
 from oialr_hpo.mistake import Mistake, one_line
 
 COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "probe", "list", "init"]
+COMMANDS += ["completion"]
 MODULES = [*COMMANDS, "report.__main__", "utilization.__main__", "benchmark.__main__"]
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +50,42 @@ def test_one_command_names_all_others(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_help_of_a_search_says_what_a_choice_means_and_shows_an_example() -> None:
     shown = " ".join(importlib.import_module("oialr_hpo.search").parser().format_help().split())
     assert "propulate: islands over MPI ranks" in shown and "example: python -m oialr_hpo.search vit_digits" in shown
+
+
+@pytest.mark.parametrize("name", together.COMMANDS)
+def test_the_help_of_a_command_says_what_a_choice_means_and_shows_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = commands.door(name).parser()
+    with suppress(SystemExit):
+        together.main([name, "--help"])
+    assert f"\nexample: {parser.example}\n" in capsys.readouterr().out
+    assert reads(parser, parser.example)
+    for action in parser._actions:
+        assert all(str(choice) in (action.help or "") for choice in action.choices or ()), action.dest
+
+
+@pytest.mark.parametrize("name", benchmark.NAMES)
+def test_the_help_of_a_benchmark_shows_an_example(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[commands.Parser] = []
+
+    def ask(parser: commands.Parser, *_: object) -> None:
+        asked.append(parser)
+        raise SystemExit
+
+    with monkeypatch.context() as patched, suppress(SystemExit):
+        patched.setattr(commands.Parser, "parse_args", ask)
+        benchmark.main([name])
+    (parser,) = asked
+    assert parser.format_help().endswith(f"\nexample: {parser.example}\n")
+    assert reads(parser, parser.example)
+
+
+def reads(parser: commands.Parser, example: str) -> bool:
+    """Whether a command line is one of this parser's, and has arguments that it takes."""
+    start = parser.prog.split()
+    words = shlex.split(example)
+    return words[: len(start)] == start and bool(parser.parse_args(words[len(start) :]))
 
 
 def test_the_installed_command_is_the_same() -> None:
@@ -83,8 +122,8 @@ def test_what_init_writes_is_searched_as_it_is(
 
 @pytest.mark.parametrize("module", MODULES)
 def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pytest.CaptureFixture[str]) -> None:
-    name = ["layers"] if module.startswith("benchmark") else ["x"]
-    assert "--frobnicate" in line_of(module, [*name, "--frobnicate"], capsys)
+    name = {"benchmark.__main__": "layers", "completion": "bash"}.get(module, "x")
+    assert "--frobnicate" in line_of(module, [name, "--frobnicate"], capsys)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def only_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     for work in (
         *("engines.named.optuna.run", "engines.preflight.rehearse", "training.rehearsal.rehearse", "train.repeat"),
-        *("probe.probe", "reproduce.Runner.measure", "utilization.__main__.image_task", "engines.staging.stage"),
+        *("probe.probe", "reproduce.Runner.measure", "utilization.images.image_task", "engines.staging.stage"),
     ):
         monkeypatch.setattr(f"oialr_hpo.{work}", begin)
 

@@ -17,7 +17,20 @@ import oialr_hpo
 PACKAGE = Path(oialr_hpo.__file__).parent
 FOUNDATIONS = {"mistake", "files", "section", "extension"}
 DOORS = {
-    *("check", "export", "figures", "init", "list", "objective", "probe", "reproduce", "search", "status", "train"),
+    *(
+        "check",
+        "completion",
+        "export",
+        "figures",
+        "init",
+        "list",
+        "objective",
+        "probe",
+        "reproduce",
+        "search",
+        "status",
+        "train",
+    ),
     *("__main__", "benchmark", "report.__main__", "utilization.__main__"),
 }
 LAYERS = [

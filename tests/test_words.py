@@ -14,8 +14,7 @@ from oialr_hpo import export, search, status, train
 from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.report import __main__ as report
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.utilization import __main__ as utilization
-from oialr_hpo.utilization import weights
+from oialr_hpo.utilization import images, weights
 from tests.test_commands import line_of
 
 BOWL = "tests.objectives:bowl"
@@ -104,7 +103,7 @@ def test_a_mistyped_table_or_experiment(name: str, said: str, capsys: pytest.Cap
 def test_a_checkpoint_that_is_not_there_is_said_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utilization, "image_task", pytest.fail)
+    monkeypatch.setattr(images, "image_task", pytest.fail)
     (tmp_path / "weights.pt").touch()
     (tmp_path / "directory.pt").mkdir()
     for name, said in (

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 
-from oialr_hpo.commands import command, subcommand
+from oialr_hpo.commands import Parser, command, subcommand
 
 NAMES = {
     "layers": "one layer, forward and backward, over ranks: dense, rebuilt W, hybrid, chain, ours",
@@ -25,10 +25,21 @@ NAMES = {
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
-    chosen = subcommand(arguments, "benchmark", "python -m oialr_hpo.benchmark NAME [options]", NAMES)
+    chosen = subcommand(
+        arguments, "benchmark", "python -m oialr_hpo.benchmark NAME [options]", NAMES, f"\nexample: {parser().example}"
+    )
     if chosen:
         name, options = chosen
         import_module(f"oialr_hpo.benchmark.{name}").main(options)
+
+
+def parser() -> Parser:
+    """Of the name alone: its module reads the options, and most of them load torch."""
+    parser = Parser("benchmark", __doc__.split(": ")[1], "layers --cases 768x768 --ranks 96 --rounds 3")
+    choices = "; ".join(f"{name}: {about}" for name, about in NAMES.items())
+    parser.add_argument("name", choices=[*NAMES], metavar="NAME", help=choices)
+    parser.add_argument("options", nargs="...", help="its own, see NAME --help")
+    return parser
 
 
 if __name__ == "__main__":

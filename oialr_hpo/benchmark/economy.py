@@ -90,7 +90,7 @@ def measure(
 @command
 def main(arguments: Sequence[str]) -> None:
     known = strategies()
-    parser = Parser("benchmark economy", __doc__)
+    parser = Parser("benchmark economy", __doc__, "--part odd --trials 20")
     parser.add_argument("--records", nargs="+", default=["vit_digits"], metavar="NAME", help="that ship, or files")
     parser.add_argument("--part", choices=PARTS, help="of the records: one to tune with, the other for final figures")
     parser.add_argument("--seeds", type=positive, default=100, metavar="N", help="searches of each")

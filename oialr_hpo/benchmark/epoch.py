@@ -144,7 +144,7 @@ def absent(experiment: Experiment, data_dir: Path | None) -> bool:
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark epoch", __doc__)
+    parser = Parser("benchmark epoch", __doc__, "vit_cifar --ranks 192 --steps 20")
     parser.add_argument("file", metavar="FILE", nargs="?", default="vit_cifar", help="an experiment by name or path")
     parser.add_argument("--ranks", nargs="+", type=positive, default=[416, 192, 96], help="416: 9.96 %% trainable")
     parser.add_argument("--steps", type=positive, help="default: all of the epoch")

@@ -153,7 +153,7 @@ def measure(
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark layers", __doc__)
+    parser = Parser("benchmark layers", __doc__, "--cases 768x768 --ranks 96 384 --rounds 3")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--ranks", nargs="+", type=positive, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=positive, default=9)

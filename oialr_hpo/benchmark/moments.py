@@ -192,7 +192,7 @@ def rows(results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[list[str]
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark moments", __doc__)
+    parser = Parser("benchmark moments", __doc__, "--seeds 3")
     parser.add_argument("--seeds", type=positive, default=10)
     parser.add_argument("--processes", type=positive, default=2, help="each with one thread")
     parser.add_changes()

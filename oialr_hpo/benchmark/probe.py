@@ -21,7 +21,7 @@ PARTS = (0.25, 0.5, 0.75, 1.0)
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark probe", __doc__)
+    parser = Parser("benchmark probe", __doc__, "--plain runs/plain-1 --probed runs/probed-1")
     for kind in ("plain", "probed"):
         parser.add_argument(f"--{kind}", nargs="+", type=path, required=True, metavar="RUN", help="run directories")
     options = parser.parse_args(arguments)

@@ -29,7 +29,7 @@ SAMPLERS = ("random", "tpe", "evolution")
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark record", __doc__)
+    parser = Parser("benchmark record", __doc__, "vit_digits --settings 100 --jobs 2")
     parser.add_argument("name", metavar="NAME", help="vit_digits; vit_cifar, much reduced; or another experiment")
     parser.add_argument("--settings", type=positive, default=600, metavar="N")
     parser.add_argument("--seeds", type=positive, default=3, metavar="K", help="trainings of each")

@@ -71,7 +71,7 @@ def train(depth: int, width: int, steps: int, cutoff: float, batch: int, device:
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark run", __doc__)
+    parser = Parser("benchmark run", __doc__, "--steps 45 --cutoff 0.7")
     parser.add_argument("--depth", type=positive, default=6, help="blocks of the ViT; the paper's has 6")
     parser.add_argument("--width", type=positive, default=768, help="a multiple of its 6 heads; the paper's has 768")
     parser.add_argument("--steps", type=positive, default=60)

@@ -30,7 +30,7 @@ PRIORS = ("right", "near", "wrong")
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark search", __doc__)
+    parser = Parser("benchmark search", __doc__, "--seeds 10 --samplers evolution tpe")
     known = ", ".join(dict.fromkeys((*REFERENCES, *samplers.NAMES)))
     parser.add_argument(
         "--seeds",

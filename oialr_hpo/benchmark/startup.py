@@ -39,7 +39,7 @@ search.run("vit_digits", changes=["dense_baseline=false", "start_from=[]", "scor
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("benchmark startup", __doc__.split(": ")[1])
+    parser = Parser("benchmark startup", __doc__.split(": ")[1], "--ranks 16")
     parser.add_argument("--ranks", type=positive, nargs="+", default=[64], metavar="N")
     parser.add_argument("--mpirun", default="mpirun", metavar="PROGRAM")
     options = parser.parse_args(arguments)

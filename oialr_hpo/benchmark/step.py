@@ -203,7 +203,7 @@ def measure(
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark step", __doc__)
+    parser = Parser("benchmark step", __doc__, "--networks vit --ranks 96")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--ranks", nargs="+", type=positive, help="default: the network's own")
     parser.add_argument("--batch", type=positive, help="default: the network's own")

@@ -75,7 +75,7 @@ def row(name: str, runs: Sequence[RunDirectory], settings: EarlyStopping) -> lis
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark stopping", __doc__)
+    parser = Parser("benchmark stopping", __doc__, "runs/digits-1 runs/digits-2")
     parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run directories of finished searches")
     options = parser.parse_args(arguments)
     runs = [RunDirectory.open(run) for run in options.runs]

@@ -25,7 +25,7 @@ HEADER = ["epochs", "tolerance", "accuracy", "MLU %", "same ranks", "off by, MLU
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser("benchmark utilization", __doc__)
+    parser = Parser("benchmark utilization", __doc__, "vit_digits --epochs 3 --tolerances 0.5 --seeds 4")
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a name or a .yaml file, of images")
     parser.add_argument("--epochs", type=positive, nargs="+", metavar="N", help="of training (default: the file's)")
     parser.add_argument(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from oialr_hpo.check.ranks import Alone, Many, Ranks
 from oialr_hpo.check.survey import survey
-from oialr_hpo.commands import Parser, command, path
+from oialr_hpo.commands import ExperimentName, Parser, command, path
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.ranks import join
 
@@ -15,12 +15,7 @@ __all__ = ["main"]
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("check", __doc__.split(": ")[1])
-    parser.add_argument("name", metavar="NAME", nargs="?", help="also make this experiment's data ready")
-    parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
-    parser.add_changes()
-    parser.add_data_directories()
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     started = time.monotonic()
     try:
         ranks: Ranks = Many() if join() > 1 else Alone()
@@ -37,3 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{findings.text()}\nchecked in {time.monotonic() - started:.1f} s")
     if findings.errors:
         raise SystemExit(1)
+
+
+def parser() -> Parser:
+    parser = Parser("check", __doc__.split(": ")[1], "vit_digits")
+    parser.add_argument(
+        "name", type=ExperimentName(), metavar="NAME", nargs="?", help="also make this experiment's data ready"
+    )
+    parser.add_argument("--out", type=path, metavar="DIR", help="run directory (default: runs/NAME)")
+    parser.add_changes()
+    parser.add_data_directories()
+    return parser

@@ -3,7 +3,7 @@
 from oialr_hpo.experiment.data import find_data, prepare_data
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
 from oialr_hpo.experiment.objective import OBJECTIVE, load_objective
-from oialr_hpo.experiment.reading import changed, completed, find, load, parse_yaml, read, recorded, shipped
+from oialr_hpo.experiment.reading import changed, completed, find, known, load, parse_yaml, read, recorded, shipped
 from oialr_hpo.experiment.settings import (
     LOGGERS,
     MOST_THREADS,
@@ -34,6 +34,7 @@ __all__ = [
     "find",
     "find_data",
     "flatten",
+    "known",
     "load",
     "load_objective",
     "parse_yaml",

@@ -32,12 +32,17 @@ def find(name: str, others: Iterable[str] = ()) -> Path:
         except (Mistake, RuntimeError) as error:
             raise ExperimentError(str(error)) from None
         return path
-    directory = shipped()
-    known = {file.relative_to(directory).with_suffix("").as_posix(): file for file in directory.rglob("*.yaml")}
-    if name in known:
-        return known[name]
-    listed = ", ".join(others := [*others, *sorted(known)])
+    if file := known().get(name):
+        return file
+    listed = ", ".join(others := [*others, *known()])
     raise ExperimentError(f"no experiment {name!r};{hint(name, others)} known: {listed}, or a .yaml path")
+
+
+def known() -> dict[str, Path]:
+    """The files of the experiments that ship with the package, by their names."""
+    directory = shipped()
+    files = {file.relative_to(directory).with_suffix("").as_posix(): file for file in directory.rglob("*.yaml")}
+    return dict(sorted(files.items()))
 
 
 def shipped() -> Path:

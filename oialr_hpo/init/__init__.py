@@ -12,9 +12,7 @@ __all__ = ["main"]
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("init", __doc__.split(": ")[1])
-    parser.add_argument("name", metavar="NAME", help="writes NAME.yaml, an experiment, and NAME.py, what it trains")
-    name = parser.parse_args(arguments).name
+    name = parser().parse_args(arguments).name
     if not name.isidentifier():
         raise Mistake(f"{name!r} cannot be imported as a module; choose letters, digits and _, such as my_task")
     here = Path(__file__).parent
@@ -31,3 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{name}.yaml    how, and what a search may change; it runs as it is:\n")
     print(f"python -m oialr_hpo.check {name}.yaml")
     print(f"python -m oialr_hpo.search {name}.yaml --jobs 2")
+
+
+def parser() -> Parser:
+    parser = Parser("init", __doc__.split(": ")[1], "my_task")
+    parser.add_argument("name", metavar="NAME", help="writes NAME.yaml, an experiment, and NAME.py, what it trains")
+    return parser

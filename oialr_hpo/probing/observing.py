@@ -17,7 +17,7 @@ from oialr_hpo.training import devices
 from oialr_hpo.training.loop import Diverged, train
 from oialr_hpo.training.objective import build_task
 from oialr_hpo.utilization import Accuracy, Utilization, analyse
-from oialr_hpo.utilization.images import IMAGES
+from oialr_hpo.utilization.published import IMAGES
 
 LOOK_BACK = 60
 """Stability compares with the weights this part of the run before: five epochs of 300, as in the paper."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, share
+from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, natural, path, positive, share
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.files import check_writable
@@ -29,30 +29,7 @@ SEEDS = (1000, 1001, 1002)
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("reproduce", __doc__.split("\n")[0])
-    parser.add_argument(
-        "name",
-        metavar="NAME",
-        help="table2 (methods compared), table3 (mini ViT, CIFAR-10), table4 (Autoformer, ETTm2), or any experiment",
-    )
-    parser.add_argument("--budget", type=share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]")
-    parser.add_argument(
-        "--seeds", type=natural, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings"
-    )
-    parser.add_argument(
-        "--methods",
-        type=_rows,
-        nargs="+",
-        metavar="M",
-        help="which rows: dense; 'dense, tuned'; untuned, tuned: of the experiment's method; NAME, such as rigl: both "
-        "of that method; 'NAME, tuned' (default: the first four, and both of each method of the published table)",
-    )
-    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
-    parser.add_changes()
-    parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
-    parser.add_volume("every epoch of every trial too")
-    parser.add_data_directories()
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.name not in tables():
         experiments.find(options.name, others=tables())
     out = options.out or Path("runs/reproduce") / Path(options.name).stem
@@ -82,6 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("interrupted; the same command goes on", file=sys.stderr)
     if interrupted:
         raise SystemExit(INTERRUPTED)
+
+
+def parser() -> Parser:
+    parser = Parser("reproduce", __doc__.split("\n")[0], "vit_digits --methods dense tuned --seeds 0 1 2 --jobs 2")
+    parser.add_argument(
+        "name",
+        type=ExperimentName(tuple(tables())),
+        metavar="NAME",
+        help="table2 (methods compared), table3 (mini ViT, CIFAR-10), table4 (Autoformer, ETTm2), or any experiment",
+    )
+    parser.add_argument("--budget", type=share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]")
+    parser.add_argument(
+        "--seeds", type=natural, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings"
+    )
+    parser.add_argument(
+        "--methods",
+        type=_rows,
+        nargs="+",
+        metavar="M",
+        help="which rows: dense; 'dense, tuned'; untuned, tuned: of the experiment's method; NAME, such as rigl: both "
+        "of that method; 'NAME, tuned' (default: the first four, and both of each method of the published table)",
+    )
+    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_changes()
+    parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
+    parser.add_volume("every epoch of every trial too")
+    parser.add_data_directories()
+    return parser
 
 
 def _rows(text: str) -> list[Row]:

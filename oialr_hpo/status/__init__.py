@@ -18,18 +18,10 @@ __all__ = ["main", "status", "summary", "watch", "write_csv", "write_parquet"]
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("status", __doc__.split(": ")[1])
-    parser.epilog = MEANING
-    parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--json", action="store_true", help="for programs")
-    kinds.add_argument("--csv", action="store_true", help="one row per trial")
-    kinds.add_argument("--parquet", type=path, metavar="FILE", help="the same as a Parquet file, with pandas")
-    kinds.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
-    parser.add_argument("--curves", action="store_true", help="with --csv or --parquet: one row per epoch")
-    options = parser.parse_args(arguments)
+    read = parser()
+    options = read.parse_args(arguments)
     if options.curves and not (options.csv or options.parquet):
-        parser.error("--curves is for --csv or --parquet FILE: add one of them")
+        read.error("--curves is for --csv or --parquet FILE: add one of them")
     run = RunDirectory.open(options.run)
     if options.watch:
         watch(run, sys.stdout)
@@ -43,3 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(summary(run))
         if shown := running(run, current(run, run.alive)):
             print(f"\n{shown}")
+
+
+def parser() -> Parser:
+    parser = Parser("status", __doc__.split(": ")[1], "runs/vit_digits --watch")
+    parser.epilog = MEANING
+    parser.add_argument("run", type=path, metavar="RUN", help="run directory of a search")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--json", action="store_true", help="for programs")
+    kinds.add_argument("--csv", action="store_true", help="one row per trial")
+    kinds.add_argument("--parquet", type=path, metavar="FILE", help="the same as a Parquet file, with pandas")
+    kinds.add_argument("--watch", action="store_true", help="go on until the search has ended; Ctrl-C leaves it alone")
+    parser.add_argument("--curves", action="store_true", help="with --csv or --parquet: one row per epoch")
+    return parser

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo import loggers
-from oialr_hpo.commands import INTERRUPTED, Parser, command, natural, path, positive, written
+from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, natural, path, positive, written
 from oialr_hpo.engines.staging import stage
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment.metrics import MEANING
@@ -23,43 +23,16 @@ __all__ = ["choose_experiment", "choose_method", "main", "report", "train"]
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("train", __doc__.split(": ")[1])
-    parser.epilog = MEANING
-    parser.add_argument(
-        "file",
-        metavar="FILE|RUN",
-        help="an exported .yaml, any experiment by name or path, or the run directory of a search",
-    )
-    parser.add_argument(
-        "--trial", type=natural, metavar="N", help="of a run directory, by its number (default: the best)"
-    )
-    parser.add_argument("--seeds", type=natural, nargs="+", metavar="S", help="default: the file's own seed")
-    parser.add_argument(
-        "--method",
-        choices=["file", "dense", "untuned"],
-        default="file",
-        help="as the file says, the dense model, or the method with its settings from before the search",
-    )
-    parser.add_argument("--split", choices=["validation", "test"], default="validation", help="what is reported")
-    parser.add_changes()
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: as the file's trial had)")
-    parser.add_argument("--out", type=path, metavar="DIR", help="keep every epoch's record there, as a search does")
-    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
-    parser.add_retry()
-    parser.add_volume("every number of an epoch")
-    parser.add_argument(
-        "--weights", type=path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
-    )
-    parser.add_data_directories()
-    options = parser.parse_args(arguments)
+    read = parser()
+    options = read.parse_args(arguments)
     if options.resume and not options.out:
-        parser.error("--resume goes on with what --out DIR holds; name it")
+        read.error("--resume goes on with what --out DIR holds; name it")
     if options.retry and not options.resume:
-        parser.error("--retry runs trainings again that --out DIR holds: add --resume")
+        read.error("--retry runs trainings again that --out DIR holds: add --resume")
     if options.weights and len(options.seeds or [0]) > 1:
-        parser.error("--weights keeps one network; give one seed")
+        read.error("--weights keeps one network; give one seed")
     if options.threads and options.threads > experiments.MOST_THREADS:
-        parser.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
+        read.error(f"--threads {options.threads} is more than {experiments.MOST_THREADS}")
     chosen = choose_experiment(options.file, options.trial, options.set)
     experiment = choose_method(chosen.fixed(), options.method)
     own = experiment.objective != experiments.OBJECTIVE
@@ -104,3 +77,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(written([options.weights], before))
     if any(trial.score is None for trial in trials):
         raise SystemExit(1)
+
+
+def parser() -> Parser:
+    parser = Parser(
+        "train", __doc__.split(": ")[1], "runs/vit_digits/best/vit_digits-1.yaml --seeds 0 1 2 --split test"
+    )
+    parser.epilog = MEANING
+    parser.add_argument(
+        "file",
+        type=ExperimentName(),
+        metavar="FILE|RUN",
+        help="an exported .yaml, any experiment by name or path, or the run directory of a search",
+    )
+    parser.add_argument(
+        "--trial", type=natural, metavar="N", help="of a run directory, by its number (default: the best)"
+    )
+    parser.add_argument("--seeds", type=natural, nargs="+", metavar="S", help="default: the file's own seed")
+    parser.add_argument(
+        "--method",
+        choices=["file", "dense", "untuned"],
+        default="file",
+        help="file: as the file says, dense: the dense model, untuned: the method with its settings from before the "
+        "search (default: file)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=["validation", "test"],
+        default="validation",
+        help="what is reported: validation, by which a search selects, or test, for final results",
+    )
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: as the file's trial had)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="keep every epoch's record there, as a search does")
+    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    parser.add_retry()
+    parser.add_volume("every number of an epoch")
+    parser.add_argument(
+        "--weights", type=path, metavar="FILE", help="keep the trained network there, as safetensors; one seed only"
+    )
+    parser.add_data_directories()
+    return parser

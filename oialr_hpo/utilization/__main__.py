@@ -6,49 +6,28 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from oialr_hpo import experiment as experiments
-from oialr_hpo.commands import Parser, command, natural, not_negative, path, positive
+from oialr_hpo.commands import ExperimentName, Parser, command, natural, not_negative, path, positive
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.files import check_file, check_writable
 from oialr_hpo.mistake import Mistake, reason
-from oialr_hpo.training.rehearsal import rehearse
-from oialr_hpo.utilization.accuracy import Accuracy
-from oialr_hpo.utilization.analysis import analyse
-from oialr_hpo.utilization.images import IMAGES, image_task
-from oialr_hpo.utilization.printing import as_json, layer_table, summary
-from oialr_hpo.utilization.published import published
-from oialr_hpo.utilization.reduction import reduce
-from oialr_hpo.utilization.snapshot import save, snapshot
-from oialr_hpo.utilization.weights import trained_network
+from oialr_hpo.utilization.published import IMAGES, published
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser("utilization", __doc__.split(": ")[1])
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="a name or a .yaml file; it says network and data")
-    parser.add_argument(
-        "--checkpoint", type=path, metavar="FILE", help="its weights: .safetensors, or a .pt state dict"
-    )
-    parser.add_argument(
-        "--tolerance", type=not_negative, default=0.1, metavar="E", help="percent of accuracy per projection"
-    )
-    parser.add_argument("--each-alone", action="store_true", help="search each layer in the original network")
-    parser.add_argument(
-        "--images", type=positive, default=IMAGES, metavar="N", help=f"for the subspaces (default: {IMAGES})"
-    )
-    parser.add_argument(
-        "--finetune", type=natural, default=0, metavar="EPOCHS", help="train the factorised network so long"
-    )
-    parser.add_argument(
-        "--lr", type=not_negative, default=1e-4, metavar="LR", help="of --finetune, at its start (1e-4)"
-    )
-    parser.add_changes()
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: runs/EXPERIMENT-utilization)")
-    parser.add_data_directories()
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
+    import torch  # here and below, since a look at the options needs none of them
+
+    from oialr_hpo.training.rehearsal import rehearse
+    from oialr_hpo.utilization.accuracy import Accuracy
+    from oialr_hpo.utilization.analysis import analyse
+    from oialr_hpo.utilization.images import image_task
+    from oialr_hpo.utilization.printing import as_json, layer_table, summary
+    from oialr_hpo.utilization.reduction import reduce
+    from oialr_hpo.utilization.snapshot import save, snapshot
+    from oialr_hpo.utilization.weights import trained_network
+
     experiment = experiments.load(options.experiment, options.set).fixed()
     out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
     check_writable(out, directory=True, remedy="choose another --out")
@@ -83,6 +62,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save(snapshot(found, f"{name}, {dataset}, tolerance {options.tolerance:g} %", row), picture)
     (out / "utilization.json").write_text(json.dumps(as_json(found, reduction), indent=1))
     print(f"{picture}\n{out / 'utilization.json'}")
+
+
+def parser() -> Parser:
+    parser = Parser("utilization", __doc__.split(": ")[1], "vgg16_cifar --checkpoint vgg16.safetensors --tolerance 0.5")
+    parser.add_argument(
+        "experiment",
+        type=ExperimentName(),
+        metavar="EXPERIMENT",
+        help="a name or a .yaml file; it says network and data",
+    )
+    parser.add_argument(
+        "--checkpoint", type=path, metavar="FILE", help="its weights: .safetensors, or a .pt state dict"
+    )
+    parser.add_argument(
+        "--tolerance", type=not_negative, default=0.1, metavar="E", help="percent of accuracy per projection"
+    )
+    parser.add_argument("--each-alone", action="store_true", help="search each layer in the original network")
+    parser.add_argument(
+        "--images", type=positive, default=IMAGES, metavar="N", help=f"for the subspaces (default: {IMAGES})"
+    )
+    parser.add_argument(
+        "--finetune", type=natural, default=0, metavar="EPOCHS", help="train the factorised network so long"
+    )
+    parser.add_argument(
+        "--lr", type=not_negative, default=1e-4, metavar="LR", help="of --finetune, at its start (1e-4)"
+    )
+    parser.add_changes()
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where to write (default: runs/EXPERIMENT-utilization)")
+    parser.add_data_directories()
+    return parser
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.training import devices
 from oialr_hpo.training.objective import build_task
 
-IMAGES = 20_000
-"""For the Gram matrices: the paper takes so many of ImageNet."""
-
 
 def image_task(experiment: Experiment, data_dir: Path | None) -> Any:
     """The experiment's task, on images that the analysis selects with: the validation split.

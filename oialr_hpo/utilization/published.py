@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+IMAGES = 20_000
+"""For the Gram matrices: so many of ImageNet."""
+
 
 class Published(NamedTuple):
     """Accuracy and mean layer utilization in percent; after factorising and fine-tuning, the ratios to the original."""

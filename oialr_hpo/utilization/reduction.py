@@ -10,7 +10,7 @@ from torch import nn
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
-from oialr_hpo.utilization.factorise import compact, factorise, flops, parameters
+from oialr_hpo.utilization.factorisation import compact, factorise, flops, parameters
 from oialr_hpo.utilization.found import Utilization
 
 

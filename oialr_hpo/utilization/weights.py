@@ -12,7 +12,7 @@ from oialr_hpo.methods import load_method
 from oialr_hpo.mistake import reason
 from oialr_hpo.training import devices
 from oialr_hpo.training.weights import CheckpointError, read_weights
-from oialr_hpo.utilization.factorise import densify
+from oialr_hpo.utilization.factorisation import densify
 
 
 def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) -> nn.Module:

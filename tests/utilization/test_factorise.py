@@ -11,7 +11,7 @@ from oialr_hpo import train
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.utilization import Accuracy, analyse, compact, factorise
 from oialr_hpo.utilization.__main__ import main
-from oialr_hpo.utilization.factorise import densify, flops, parameters
+from oialr_hpo.utilization.factorisation import densify, flops, parameters
 from oialr_hpo.utilization.published import published
 from tests.utilization.conftest import Batches
 

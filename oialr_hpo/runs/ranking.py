@@ -6,6 +6,7 @@ others: a single score that is better is luck in part.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 from oialr_hpo.experiment.space import as_text
@@ -19,14 +20,10 @@ class Standing:
     Attributes:
         key: the settings as text.
         trials: that had these settings and came to their end, by number.
-        goals: means over those that count, all to be small.
-        scores: the same in each metric's own sense.
     """
 
     key: str
     trials: list[Trial]
-    goals: list[float]
-    scores: list[float]
 
     @property
     def fresh(self) -> list[Trial]:
@@ -37,6 +34,16 @@ class Standing:
     def counted(self) -> list[Trial]:
         """Those that count: the fresh ones, or where there are none all."""
         return self.fresh or self.trials
+
+    @cached_property
+    def goals(self) -> list[float]:
+        """Means over those that count, all to be small."""
+        return _mean([trial.goals for trial in self.counted])
+
+    @cached_property
+    def scores(self) -> list[float]:
+        """The same in each metric's own sense."""
+        return _mean([trial.scores for trial in self.counted])
 
     @property
     def deviation(self) -> float | None:
@@ -63,18 +70,13 @@ def standings(trials: Iterable[Trial]) -> list[Standing]:
         if trial.state is State.COMPLETE and trial.role is not Role.DENSE:
             tried.setdefault(as_text(trial.settings), []).append(trial)
     kept = {key: group for key, group in tried.items() if key not in failed} or tried
-    found = [_standing(key, group) for key, group in kept.items() if all(trial.candidate for trial in group)]
+    found = [Standing(key, group) for key, group in kept.items() if all(trial.candidate for trial in group)]
     return sorted(found, key=_place)
 
 
 def _place(standing: Standing) -> tuple[bool, list[float], int]:
     behind_finalists = len(standing.goals) == 1 and not standing.fresh
     return behind_finalists, standing.goals, standing.trials[0].number
-
-
-def _standing(key: str, group: list[Trial]) -> Standing:
-    counted = [trial for trial in group if trial.role is Role.FINALIST] or group
-    return Standing(key, group, _mean([trial.goals for trial in counted]), _mean([trial.scores for trial in counted]))
 
 
 def _mean(rows: list[list[float]]) -> list[float]:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings, Step
+from oialr_hpo.methods._low_rank import LowRank
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +41,7 @@ COUPLED = ("SGD", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Ada
 """Of torch: those that add weight decay to the gradient, unless they are told otherwise."""
 
 
-class Cuttlefish(Method):
+class Cuttlefish(LowRank):
     """Attributes:
         steps: made so far.
         curves: the stable ranks of each layer, by its name: at the start and after every epoch up to the switch.
@@ -153,12 +154,6 @@ class Cuttlefish(Method):
 
     def full_layers(self) -> dict[str, int | float]:
         return {**self._factors.full_ranks}
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.oialr import load_low_rank
-
-        return load_low_rank(network, weights)
 
     def state_dict(self) -> dict[str, Any]:
         ranks = self._factors.ranks if self.switched else None

@@ -19,18 +19,19 @@ the weights are kept in the bases that the network has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings, Step
+from oialr_hpo.methods._low_rank import LowRank
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
-class DLRT(Method):
+class DLRT(LowRank):
     """Trains all layers that OIALR would, but the last one.
 
     Raises:
@@ -113,12 +114,6 @@ class DLRT(Method):
 
     def tracked(self) -> list[str]:
         return list(self._layers)
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.oialr import load_low_rank
-
-        return load_low_rank(network, weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"ranks": self.layers()}

@@ -24,19 +24,20 @@ learn, and torch has no convolution without channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings, Step
+from oialr_hpo.methods._low_rank import LowRank
 from oialr_hpo.section import Duration, steps
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class LRNN(Method):
+class LRNN(LowRank):
     """Compresses all layers that OIALR would, the last one too, but none inside recurrent layers.
 
     Attributes:
@@ -105,12 +106,6 @@ class LRNN(Method):
 
     def tracked(self) -> list[str]:
         return list(self._weights)
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.oialr import load_low_rank
-
-        return load_low_rank(network, weights)
 
     def state_dict(self) -> dict[str, Any]:
         twins = {"theta": dict(self.theta), "multipliers": dict(self.multipliers)}

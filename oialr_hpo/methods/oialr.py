@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from oialr_hpo.methods import Loop, Method, MethodSettings, Step
+from oialr_hpo.methods import Loop, MethodSettings, Step
+from oialr_hpo.methods._low_rank import LowRank
 from oialr_hpo.section import Duration, steps
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
-
-class OIALR(Method):
+class OIALR(LowRank):
     """Attributes:
     oialr: the library's, which changes the network.
     """
@@ -68,12 +65,6 @@ class OIALR(Method):
 
     def tracked(self) -> list[str]:
         return [layer.name for layer in self.oialr.report if not layer.reason]
-
-    @classmethod
-    def load_weights(cls, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-        from oialr_hpo.oialr import load_low_rank
-
-        return load_low_rank(network, weights)
 
     def state_dict(self) -> dict[str, Any]:
         return self.oialr.state_dict()

@@ -38,15 +38,9 @@ class Place(NamedTuple):
     dim: int
 
 
-class Found(NamedTuple):
-    """Of a convolution: the batch norm that its output goes into as it is, and all places, itself first."""
-
-    norm: str | None
-    places: list[Place]
-
-
-def removable(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> dict[str, Found]:
-    """The convolutions by name, in the order of the forward pass; the network is left as it is.
+def removable(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> dict[str, list[Place]]:
+    """The convolutions by name, in the order of the forward pass, each with the places of its channels, itself first;
+    the network is left as it is.
 
     Args:
         loss: of a network and a batch, as `oialr_hpo.methods.Loop` has it.
@@ -77,25 +71,22 @@ def removable(network: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batc
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Unfollowed(f"Torch-Pruning cannot follow {type(network).__name__}") from error
     if not _proves(probe, run, found):
-        found = {name: each for name, each in found.items() if _proves(probe, run, {name: each})}
+        found = {name: places for name, places in found.items() if _proves(probe, run, {name: places})}
     return found
 
 
-def _alone(probe: nn.Module, run: Run) -> dict[str, Found]:
+def _alone(probe: nn.Module, run: Run) -> dict[str, list[Place]]:
     """Those that the graph shows to be tied to no other layer."""
     import torch_pruning
 
     names = {module: name for name, module in probe.named_modules()}
     shared = _shared(probe)
-    order, followed = dict[nn.Conv2d, Tensor](), dict[nn.Conv2d, nn.Module]()
+    order: dict[nn.Conv2d, None] = {}
 
-    def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.Conv2d):
-            order.setdefault(module, output)
-        else:
-            followed.update({conv: module for conv, given in order.items() if inputs and inputs[0] is given})
+    def see(module: Any, *_: Any) -> None:
+        order[module] = None
 
-    hooks = [module.register_forward_hook(see) for module in names if isinstance(module, (nn.Conv2d, _BatchNorm))]
+    hooks = [module.register_forward_hook(see) for module in names if isinstance(module, nn.Conv2d)]
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         graph = torch_pruning.DependencyGraph().build_dependency(
@@ -103,13 +94,12 @@ def _alone(probe: nn.Module, run: Run) -> dict[str, Found]:
         )
     for hook in hooks:
         hook.remove()
-    found = dict[str, Found]()
+    found: dict[str, list[Place]] = {}
     for conv in order:
         if conv not in graph.module2node or conv.groups != 1 or conv.out_channels < 2:
             continue
         if places := _places(graph, conv, names, shared):
-            norm = followed.get(conv)
-            found[names[conv]] = Found(None if norm is None else names[norm], places)
+            found[names[conv]] = places
     return found
 
 
@@ -171,17 +161,17 @@ def _shared(network: nn.Module) -> set[nn.Module]:
     return {module for each in owners.values() if len(each) > 1 for module in each}
 
 
-def _proves(probe: nn.Module, run: Run, found: Mapping[str, Found]) -> bool:
+def _proves(probe: nn.Module, run: Run, found: Mapping[str, list[Place]]) -> bool:
     """Whether without every second channel of these layers the network computes the same as where nothing reads them,
     and can be trained."""
     silent, narrow = copy.deepcopy(probe), copy.deepcopy(probe)
-    for name, each in found.items():
+    for name, places in found.items():
         width: int = len(narrow.get_submodule(name).weight)  # type: ignore[arg-type]
-        for place in each.places:
+        for place in places:
             if place.dim == 1:
                 weight: Any = silent.get_submodule(place.module).weight
                 weight.data.unflatten(1, (width, -1))[:, 1::2] = 0
-        cut(narrow, each.places, range(0, width, 2))
+        cut(narrow, places, range(0, width, 2))
     try:
         with torch.no_grad():
             pairs = [*zip(run(silent), run(narrow), strict=True)]

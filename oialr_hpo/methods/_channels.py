@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from oialr_hpo.methods import Loop
 from oialr_hpo.methods._channel_graph import Place, Unfollowed, cut, removable, tell_sizes
@@ -23,7 +22,6 @@ class Prunable:
     """A convolution some of whose output channels can be removed; its modules stay the same ones when they are.
 
     Attributes:
-        norm: the batch norm that its output goes into as it is.
         readers: the convolutions and linear layers whose inputs these channels are, by name. After a flattening a
             linear layer has as many inputs of each channel as it has pixels, one channel after the other.
         places: of all that belongs to the channels.
@@ -31,7 +29,6 @@ class Prunable:
 
     name: str
     conv: nn.Conv2d
-    norm: _BatchNorm | None
     readers: list[tuple[str, nn.Module]]
     places: list[Place] = field(repr=False)
 
@@ -70,11 +67,10 @@ class Channels:
             name: Prunable(
                 name,
                 module(name),
-                None if norm is None else module(norm),
                 [(place.module, module(place.module)) for place in places if place.dim == 1],
                 places,
             )
-            for name, (norm, places) in found.items()
+            for name, places in found.items()
         }
         self._full = self.widths()
         touched = {place.module for layer in self.layers.values() for place in layer.places}
@@ -170,6 +166,6 @@ def _has_convolutions(network: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
-def _found(network: nn.Module, loop: Loop) -> dict[str, Any]:
+def _found(network: nn.Module, loop: Loop) -> dict[str, list[Place]]:
     with random_state_kept(next(network.parameters()).device):
         return removable(network, loop.loss, next(iter(loop.batches())))

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from oialr_hpo.methods import Loop
-from oialr_hpo.methods._channels import Channels, load_narrow
+from oialr_hpo.methods._channels import Channels, Prunable, load_narrow
 from oialr_hpo.tasks.image_classification.networks import build_network
 
 SIDE = 8
@@ -112,17 +112,25 @@ def trained(network: nn.Module, kind: Any = torch.optim.AdamW) -> torch.optim.Op
     return optimizer
 
 
+def norms(network: nn.Module, layer: Prunable) -> list[nn.Module]:
+    """The batch norms that its channels have numbers in."""
+    modules = [network.get_submodule(place.module) for place in layer.places]
+    return [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+
+
 def test_all_layers_of_a_vgg_and_those_inside_residual_blocks() -> None:
-    layers = attached(vgg()).layers
+    network = vgg()
+    layers = attached(network).layers
     assert [*layers] == [f"features.{i}" for i in (0, 4, 8, 11, 15, 18, 21, 24)]
-    assert all(
-        layer.norm is not None and layer.norm.num_features == layer.conv.out_channels for layer in layers.values()
-    )
+    for layer in layers.values():
+        (norm,) = norms(network, layer)
+        assert norm.num_features == layer.conv.out_channels
     assert [reader for reader, _ in layers["features.24"].readers] == ["classifier"]
     residual = Residual()
     channels = attached(residual)
     assert channels.widths() == {"first.0": 5, "first.1": 5, "last": 4}
-    assert channels.layers["first.1"].norm is residual.norms[1] and channels.layers["last"].norm is None
+    assert norms(residual, channels.layers["first.1"]) == [residual.norms[1]]
+    assert norms(residual, channels.layers["last"]) == []
     assert channels.layers["first.1"].readers == [("second.1", residual.second[1])]
     assert [*attached(build_network("resnet18_cifar", {})).layers] == [
         f"layer{stage}.{block}.conv1" for stage in range(1, 5) for block in range(2)
@@ -167,9 +175,8 @@ def test_the_network_computes_the_same_as_with_zeros(build: Callable[[], nn.Modu
         numbers = st.sets(st.integers(0, layer.conv.out_channels - 1), min_size=1)
         kept[name] = data.draw(numbers, name)
         gone = [i for i in range(layer.conv.out_channels) if i not in kept[name]]
-        norm = next((each for each, module in network.named_modules() if module is layer.norm), name)
-        for each in {name, norm}:
-            for tensor in zeroed.get_submodule(each).parameters():
+        for each in (zeroed.get_submodule(name), *norms(zeroed, layer)):
+            for tensor in each.parameters():
                 tensor.data[gone] = 0
     channels.keep_all({name: [*each] for name, each in kept.items()})
     assert channels.widths() == {name: len(each) for name, each in kept.items()}

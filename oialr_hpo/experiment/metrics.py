@@ -26,6 +26,7 @@ class Metric:
         heading: of its column in a comparison, where that is not the name.
         decimals: of its means in a comparison; None: by their size.
         at_end: only a training's last record has it.
+        progress: says how a training gets on, not what comes out of it: nobody is told of it as something to score.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     heading: str | None = None
     decimals: int | None = None
     at_end: bool = False
+    progress: bool = False
 
 
 OF_TASKS = (
@@ -48,9 +50,9 @@ OF_TASKS = (
 """Of the tasks that come with this package; whether small or large ones are good, each task says itself."""
 
 NOTES = (
-    Metric("epoch"),
-    Metric("step"),
-    Metric("lr", shown=("epoch",)),
+    Metric("epoch", progress=True),
+    Metric("step", progress=True),
+    Metric("lr", shown=("epoch",), progress=True),
     Metric("train_loss", smaller_is_better=True, shown=("epoch", "seeds")),
     Metric("total_percent", smaller_is_better=True, shown=("trials", "seeds", "export"), heading="total %"),
     Metric("trainable_percent", smaller_is_better=True, shown=("trials", "seeds", "export"), heading="trainable %"),
@@ -64,12 +66,19 @@ NOTES = (
     ),
     Metric("inference_flops", smaller_is_better=True, shown=("compared", "seeds"), decimals=0, at_end=True),
     Metric("flops_percent", smaller_is_better=True, shown=("compared", "seeds"), heading="FLOPs %", at_end=True),
-    Metric("step_milliseconds", smaller_is_better=True, shown=("compared", "seeds"), heading="ms a step", at_end=True),
+    Metric(
+        "step_milliseconds",
+        smaller_is_better=True,
+        shown=("compared", "seeds"),
+        heading="ms a step",
+        at_end=True,
+        progress=True,
+    ),
     Metric("device", kind="text"),
-    Metric("data_wait", smaller_is_better=True),
+    Metric("data_wait", smaller_is_better=True, progress=True),
     Metric("track_share", smaller_is_better=True, shown=("epoch", "trials", "seeds")),
-    Metric("seconds", smaller_is_better=True, shown=("seeds",)),
-    Metric("setup_seconds", smaller_is_better=True),
+    Metric("seconds", smaller_is_better=True, shown=("seeds",), progress=True),
+    Metric("setup_seconds", smaller_is_better=True, progress=True),
     *(Metric(name, kind="table") for name in (*OF_LAYERS, *FULL)),
     Metric("stability", kind="table"),
     Metric("similarity", kind="table"),

@@ -23,7 +23,7 @@ from oialr_hpo.training.objective import build_task
 PATIENCE = 10.0
 """Seconds: a rehearsal that has not ended by then ends, without having found anything."""
 DATA = "the data"
-PROGRESS = ("epoch", "step", "lr", "seconds", "setup_seconds", "data_wait", "step_milliseconds")
+PROGRESS = [metric.name for metric in METRICS.values() if metric.progress]
 AT_END = [metric.name for metric in METRICS.values() if metric.at_end]
 UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 SECTIONS = ("data", "model", "training", "schedule", "score", "constraints")

@@ -52,7 +52,7 @@ class Channels:
 
     def __init__(self, loop: Loop, method: str) -> None:
         self._loop, self._network = loop, unwrapped(loop.model)
-        self._optimizers = Optimizers(loop.optimizer)
+        self._optimizers = Optimizers(loop.optimizer, method)
         try:
             found = _found(self._network, loop) if _has_convolutions(self._network) else {}
         except Unfollowed as error:

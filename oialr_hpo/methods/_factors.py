@@ -50,7 +50,7 @@ class Factors:
             between = " between its first and its last" if keep_first and keep_last else ""
             raise ValueError(f"{method}: {type(self._network).__name__} has no layer{between} to make two of")
         self.weights = {layer.name: self._network.get_parameter(layer.parameter) for layer in self._layers}
-        self.optimizers = Optimizers(loop.optimizer)
+        self.optimizers = Optimizers(loop.optimizer, method)
         self.optimizers.check(self.weights.values())
         self._averages = [copy_in(average, self._network) for average in loop.averages]
         self.thin: dict[str, Thin] = {}

@@ -63,7 +63,7 @@ class DLRT(LowRank):
         planned = {layer.name: min(layer.shape) for layer in report if not layer.reason}
         if not planned:
             raise ValueError(f"dlrt: {type(self.network).__name__} has no layer before its last to make low-rank")
-        optimizers, group = Optimizers(loop.optimizer), process_group(loop.model)
+        optimizers, group = Optimizers(loop.optimizer, self.name), process_group(loop.model)
         optimizers.check(planned_weights(self.network, report))
         tolerance = settings.tolerance if settings.adaptive else None
         self._full = planned

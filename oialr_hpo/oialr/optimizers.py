@@ -26,11 +26,12 @@ class Optimizers:
     """What was given as a network's optimizer: None, one, or several, each perhaps around others (SAM, Lookahead,
     accelerate's AcceleratedOptimizer, any object that has an optimizer as attribute).
 
-    Raises TypeError for what is no optimizer and holds none, and for one that cannot follow weights whose shape
-    changes.
+    Raises TypeError, in the name of the `method`, for what is no optimizer and holds none, and for one that cannot
+    follow weights whose shape changes.
     """
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, given: Any, method: str = "OIALR") -> None:
+        self._method = method
         self._holders: list[Any] = []  # inside out
         outermost = [] if given is None else given if isinstance(given, (list, tuple)) else [given]
         for optimizer in outermost:
@@ -57,12 +58,11 @@ class Optimizers:
     def _add(self, optimizer: Any) -> None:
         inside = _inside(optimizer)
         if not isinstance(optimizer, Optimizer) and not inside:
-            raise TypeError(f"OIALR: {type(optimizer).__name__} is no torch.optim.Optimizer and holds none")
+            raise TypeError(f"{self._method}: {type(optimizer).__name__} is no torch.optim.Optimizer and holds none")
         for kind in type(optimizer).__mro__:
             if reason := UNSUPPORTED.get(kind.__name__):
-                raise TypeError(
-                    f"OIALR: the optimizer {kind.__name__} {reason}; use another, such as torch.optim.AdamW"
-                )
+                remedy = "use another, such as torch.optim.AdamW"
+                raise TypeError(f"{self._method}: the optimizer {kind.__name__} {reason}; {remedy}")
         for inner in inside:
             self._add(inner)
         if hasattr(optimizer, "param_groups") and not any(optimizer is holder for holder in self._holders):
@@ -111,8 +111,8 @@ class Optimizers:
                 if name in OWN or not any(id(t) in known or t.shape in shapes for t in _tensors(value)):
                     continue
                 raise TypeError(
-                    f"OIALR: {type(holder).__name__} keeps weights in its attribute '{name}', where they cannot be "
-                    "followed; use another optimizer"
+                    f"{self._method}: {type(holder).__name__} keeps weights in its attribute '{name}', where they "
+                    "cannot be followed; use another optimizer"
                 )
 
     def replace(self, old: Parameter, new: Parameter, left: Tensor | None = None, right: Tensor | None = None) -> None:

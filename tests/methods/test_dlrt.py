@@ -192,3 +192,9 @@ def test_its_settings_are_searched() -> None:
 def test_a_network_of_a_single_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="^dlrt: Sequential has no layer before its last to make low-rank$"):
         attached(nn.Sequential(nn.Linear(3, 2)))
+
+
+def test_an_optimizer_that_cannot_follow_is_refused_in_its_name() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="^dlrt: the optimizer LBFGS keeps .*; use another, such as"):
+        attached(model, torch.optim.LBFGS(model.parameters()))

@@ -102,3 +102,9 @@ def test_a_network_without_layers_for_it_is_refused() -> None:
     network = nn.Sequential(nn.GRU(3, 2))
     with pytest.raises(ValueError, match="^mine: Sequential has no layer to make two of$"):
         factors_of(network, torch.optim.SGD(network.parameters()))
+
+
+def test_an_optimizer_that_cannot_follow_is_refused_in_the_method_s_name() -> None:
+    network = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(TypeError, match="^mine: the optimizer LBFGS keeps .*; use another, such as"):
+        factors_of(network, torch.optim.LBFGS(network.parameters()))

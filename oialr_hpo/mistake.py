@@ -1,9 +1,11 @@
 """What the user can mend, in one line."""
 
 import difflib
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 LONGEST = 300
@@ -16,6 +18,12 @@ class Mistake(Exception):
 
     def __init__(self, text: str):
         super().__init__(one_line(text))
+
+
+def warn(text: str) -> None:
+    """Say in the log of a training, where that can be written, what goes on but not as it may have been meant."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(f"warning: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def one_line(text: str, longest: int = LONGEST - len(PREFIX)) -> str:

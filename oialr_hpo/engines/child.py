@@ -26,8 +26,9 @@ from oialr_hpo.engines.channel import ChildEnd, Gone
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment import objective as objectives
 from oialr_hpo.extension import resolve
+from oialr_hpo.mistake import warn
 from oialr_hpo.runs.record import plain
-from oialr_hpo.training.faults import Fault, Outcome, explain, warn
+from oialr_hpo.training.faults import Fault, Outcome, explain
 
 
 class Verdict(Enum):

@@ -31,6 +31,7 @@ from pydantic import Field
 
 from oialr_hpo.methods import MethodSettings
 from oialr_hpo.methods._narrowing import Narrowing
+from oialr_hpo.mistake import warn
 from oialr_hpo.section import Duration, steps
 
 if TYPE_CHECKING:
@@ -150,6 +151,10 @@ class CP(Narrowing):
                 low = middle
             else:
                 high = middle
+        if low == 0:
+            most = cost(full) / cost(widths(low))
+            said = f"cp.speed_up {settings.speed_up:g} is beyond reach: a channel in each layer that is pruned"
+            warn(f"{said} makes this network {most:.3g} times as fast; lower it, or raise cp.depth")
         return widths(low if settings.speed_up > 1 else 1.0)
 
 

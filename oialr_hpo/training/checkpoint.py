@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from oialr_hpo.methods import Method
-from oialr_hpo.mistake import reason
-from oialr_hpo.training.faults import Fault, warn, written
+from oialr_hpo.mistake import reason, warn
+from oialr_hpo.training.faults import Fault, written
 
 CHECKPOINT_SECONDS = 300.0
 """So much training a crash may cost."""

@@ -68,12 +68,6 @@ def written(path: Path, what: str) -> Iterator[Path]:
         raise Fault(f"{what} {path} cannot be written: {mistake.reason(said)}") from error
 
 
-def warn(text: str) -> None:
-    """Say something in the log of a training, where that can be written."""
-    with suppress(OSError, ValueError, AttributeError):
-        print(f"warning: {one_line(text)}", file=sys.stderr, flush=True)
-
-
 def explain(error: BaseException) -> tuple[Outcome, str]:
     """How a trial ended that raised this, and why, in a line: whatever the exception's class says, or does when asked.
 

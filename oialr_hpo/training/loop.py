@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.methods import Loop, Method, load_method
+from oialr_hpo.methods import Loop, Method, load_method, name_of
+from oialr_hpo.mistake import warn
 from oialr_hpo.oialr.stability import Tracker
 from oialr_hpo.optimization import make_schedule
 from oialr_hpo.runs.record import metrics, table
@@ -92,6 +93,8 @@ def train(
     averages: list[nn.Module] = [average] if average else []
     loop = Loop(trained, optimizer, task.loss, total, per_epoch, averages, lambda: iter(task.train_batches(1)))
     method = attach(experiment, loop)
+    if first_replica and not rehearsal:
+        _warn_of_delay(experiment, total)
     stepper = Stepper(model, method, settings, device, replicas)
     measured: nn.Module = average.module if average else model
     chosen = Selection(experiment, measured, keeps_best=task.split == "test" and experiment.score.epoch == "best")
@@ -167,6 +170,15 @@ def attach(experiment: Experiment, loop: Loop) -> Method:
         ValueError: it does not fit the network or the length of the run.
     """
     return load_method(experiment.method)(experiment.method_settings, loop)
+
+
+def _warn_of_delay(experiment: Experiment, total_steps: int) -> None:
+    """Where the network stays as it is to the end."""
+    change_over = experiment.method_settings.change_over(total_steps)
+    if change_over is not None and change_over > total_steps:
+        name = name_of(experiment.method)
+        said = f"{name}.delay ends at step {change_over}, the run after {total_steps}: the network gets no smaller"
+        warn(f"{said}; shorten the delay, or give it as a fraction of the run")
 
 
 def _observe(tracker: Tracker | None, epoch_started: float) -> dict[str, Any]:

@@ -86,6 +86,15 @@ def test_widths_follow_from_the_speed_up() -> None:
     assert shares[10:] == [1, 1, 1] and len(method.layers()) == 10
 
 
+def test_a_speed_up_beyond_reach_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    method = attach(CP, network(), delay=1, speed_up=1000.0, **EVERYWHERE)
+    method.make_step(Idle())
+    assert method.layers() == {"0": 1, "2": 1, "6": 1}
+    said = capsys.readouterr().err
+    assert said.startswith("warning: cp.speed_up 1000 is beyond reach") and said.count("\n") == 1
+    assert "times as fast; lower it" in said
+
+
 def test_lasso_goes_along_the_whole_path() -> None:
     """One channel is silent."""
     torch.manual_seed(1)

@@ -68,6 +68,13 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(settings: dict[str, Any]
     assert numbers([*records, *resumed]) == unbroken
 
 
+def test_a_delay_beyond_the_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    within, beyond = ([*evaluate(tiny(**{"oialr.delay": delay}), seed=0)] for delay in (24, 25))
+    assert within[-1]["ranks"] and not beyond[-1]["ranks"]
+    said = "oialr.delay ends at step 25, the run after 24: the network gets no smaller; shorten the delay"
+    assert capsys.readouterr().err == f"warning: {said}, or give it as a fraction of the run\n"
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

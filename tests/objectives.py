@@ -118,10 +118,12 @@ def kept(
 
 
 def slow(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
-    """Sixty epochs of half a second."""
+    """Sixty epochs of half a second; one, if the file that the environment names is there."""
     for _ in range(60):
         time.sleep(0.5)
         yield {"error": 0.5, "trainable_percent": 10.0}
+        if os.path.exists(os.environ.get("RELEASE", "")):
+            return
 
 
 def naps(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:

@@ -82,19 +82,21 @@ class Plan:
         """The experiment with the objective that was asked for, or the file's own, or that of the search to go on.
 
         Raises:
-            ExperimentError: nobody asked for another one than that of the search to go on, but the file names it.
+            ExperimentError: it is another one than that of the search to go on.
         """
         run, given = RunDirectory(self.path), self.experiment
         recorded = run.experiment.objective if self.resume and run.used else OBJECTIVE
-        if not isinstance(given, str):
-            file = recorded if given.objective == OBJECTIVE else given.objective
-            return given.model_copy(update={"objective": self.objective or file})
-        change = [f"objective={json.dumps(self.objective)}"] if self.objective else []
-        loaded = experiments.load(given, [*self.changes, *change], {"objective": recorded})
-        if not self.objective and recorded not in (OBJECTIVE, loaded.objective):
-            was = f"its trials had the objective {recorded}, now it is {loaded.objective}"
+        if isinstance(given, str):
+            change = [f"objective={json.dumps(self.objective)}"] if self.objective else []
+            found = experiments.load(given, [*self.changes, *change], {"objective": recorded})
+        else:
+            own = recorded if given.objective == OBJECTIVE else given.objective
+            found = given.model_copy(update={"objective": self.objective or own})
+        moved = Path(recorded).name == Path(found.objective).name  # a function of a script that lies elsewhere now
+        if recorded != OBJECTIVE and not moved:  # older directories do not tell
+            was = f"its trials had the objective {recorded}, now it is {found.objective}"
             raise ExperimentError(f"{self.path}: {was}; take that back, or choose another --out")
-        return loaded
+        return found
 
     @property
     def _given(self) -> tuple[str, ...]:

@@ -114,12 +114,14 @@ def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
     assert searching.wait(timeout=120) == search.INTERRUPTED
 
 
-def test_the_time_limit_may_interrupt(tmp_path: Path) -> None:
+def test_the_time_limit_may_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELEASE", str(tmp_path / "release"))
     limits = ["trials=3", "time_limit=6s", "at_time_limit=interrupt"]
-    trials = run(tmp_path, *limits, objective="tests.objectives:slow").trials()
+    trials = run(tmp_path / "run", *limits, objective="tests.objectives:slow").trials()
     assert all(trial.state is State.INTERRUPTED and len(trial.epochs) < 60 for trial in trials)
     more = ["trials=3", "at_time_limit=interrupt"]
-    again = run(tmp_path, *more, objective="tests.objectives:bowl", resume=True).trials()
+    (tmp_path / "release").touch()
+    again = run(tmp_path / "run", *more, objective="tests.objectives:slow", resume=True).trials()
     assert [trial.state for trial in again] == [State.COMPLETE] * 3
     assert [trial.settings for trial in again[: len(trials)]] == [trial.settings for trial in trials]
 
@@ -149,7 +151,7 @@ def test_a_second_search_is_kept_out(tmp_path: Path, start: Start) -> None:
     while not (out / "trials").exists():
         time.sleep(0.05)
     with pytest.raises(RunDirectoryError, match="in use by a running search"):
-        run(out, resume=True)
+        run(out, objective="tests.objectives:slow", resume=True)
 
 
 def test_a_full_disk_is_a_clear_message_and_resume_goes_on(tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_a_search_goes_on_with_the_objective_that_it_had(file: str) -> None:
     Path(file).write_text(FILE.replace(":loop", ":by_split"))
     with pytest.raises(ExperimentError, match=r"had the objective .*:loop, now it is .*:by_split; take that back"):
         search.run(file, resume=True)
+    for given in (file, experiment.load(file)):
+        with pytest.raises(ExperimentError, match=r"had the objective .*:loop, now it is .*:by_split; take that back"):
+            search.run(given, out=began.path, objective=by_split, resume=True)
 
 
 @pytest.mark.parametrize(

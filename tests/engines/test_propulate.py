@@ -42,7 +42,7 @@ def test_every_way_to_fail_is_recorded_and_four_ranks_share_one_budget(tmp_path:
     assert len({trial.worker for trial in trials}) == 4
     assert "[54/54]" in done.stdout
 
-    done = mpirun(3, "-c", SCRIPT, str(out), "tests.objectives:bowl", "resume", "trials=60")
+    done = mpirun(3, "-c", SCRIPT, str(out), "tests.objectives:hazards", "resume", "trials=60")
     assert done.returncode == 0, done.stderr
     again = RunDirectory.open(out).trials()
     assert again[:54] == trials and [trial.number for trial in again] == list(range(60))

@@ -27,7 +27,9 @@ def test_a_killed_search_is_not_running_and_watching_it_ends(
     tmp_path: Path,
     start: Start,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("RELEASE", str(tmp_path / "release"))
     searching = start(sys.executable, "-c", SLOW, str(tmp_path))
     wait_for_epoch(tmp_path)
     alive = RunDirectory.open(tmp_path)
@@ -41,7 +43,8 @@ def test_a_killed_search_is_not_running_and_watching_it_ends(
     (word,) = [line for line in printed.splitlines() if line.startswith("not running")]
     assert word.startswith("not running (ended without a word at 2") and word.endswith(" --resume")
     assert "running of" not in printed and status.status(dead)["trials"]["running"] == 0
-    after = run(tmp_path, "trials=3", resume=True)
+    (tmp_path / "release").touch()
+    after = run(tmp_path, "trials=3", objective="tests.objectives:slow", resume=True)
     assert [trial.state for trial in after.trials()] == 3 * [State.COMPLETE]
     assert after.abandoned is None and "not running" not in status.summary(after)
 

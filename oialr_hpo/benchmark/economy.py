@@ -92,7 +92,9 @@ def main(arguments: Sequence[str]) -> None:
     known = strategies()
     parser = Parser("benchmark economy", __doc__, "--part odd --trials 20")
     parser.add_argument("--records", nargs="+", default=["vit_digits"], metavar="NAME", help="that ship, or files")
-    parser.add_argument("--part", choices=PARTS, help="of the records: one to tune with, the other for final figures")
+    parser.add_argument(
+        "--part", choices=PARTS, help="of the records: even to tune with, odd for final figures (default: all)"
+    )
     parser.add_argument("--seeds", type=positive, default=100, metavar="N", help="searches of each")
     parser.add_argument("--trials", nargs="+", type=positive, default=[8, 12, 20, 40], metavar="N", help="budgets")
     parser.add_argument("--full", type=positive, default=20, metavar="N", help="the budget to compare with")

@@ -154,12 +154,20 @@ def measure(
 @command
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("benchmark layers", __doc__, "--cases 768x768 --ranks 96 384 --rounds 3")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=list(CASES),
+        default=list(CASES),
+        help=f"{', '.join(CASES)}: outputs by inputs of a Linear, kernel of a Conv2d",
+    )
     parser.add_argument("--ranks", nargs="+", type=positive, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--batches", type=positive, default=1, help="so many times as large an input, for GPUs")
     parser.add_argument("--bf16", action="store_true", help="all in bfloat16")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="wall: seconds; cpu, with one thread: for a busy machine"
+    )
     add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

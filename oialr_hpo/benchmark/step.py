@@ -204,7 +204,13 @@ def measure(
 @command
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("benchmark step", __doc__, "--networks vit --ranks 96")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=list(NETWORKS),
+        default=list(NETWORKS),
+        help="vit: the paper's mini ViT, vgg16, autoformer",
+    )
     parser.add_argument("--ranks", nargs="+", type=positive, help="default: the network's own")
     parser.add_argument("--batch", type=positive, help="default: the network's own")
     parser.add_argument("--rounds", type=positive, default=5)
@@ -212,7 +218,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--compile", action="store_true", help="the dense network and ours by torch.compile as well")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--against", metavar="FILE", type=Path, help="a file that defines another commit's Autoformer")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu, with one thread: on a busy machine")
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="wall: seconds; cpu, with one thread: for a busy machine"
+    )
     add_machine_options(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

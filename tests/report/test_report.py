@@ -25,6 +25,23 @@ from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.trial import Role, State
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+READER = """
+<script>
+addEventListener("load", async () => {
+  const chart = document.getElementById("chart-progress"), table = document.querySelector("details");
+  if (!sessionStorage.read) {
+    sessionStorage.read = "once";
+    await Plotly.relayout(chart, {"xaxis.range[0]": 0.25, "xaxis.range[1]": 0.5});
+    await Plotly.restyle(chart, {visible: ["legendonly"]}, [1]);
+    table.open = true;
+    scrollTo(0, 700);
+    location.reload();
+  } else
+    document.body.dataset.kept = [...chart.layout.xaxis.range, chart.data[1].visible, table.open, scrollY].join(" ");
+});
+</script>
+"""
+"""Zooms, hides, opens and scrolls, loads the page anew, and says what became of it."""
 ALL = ["progress", "pareto", "importance", "parallel", "slices", "ranks", "schedule", "timeline", "stopped", "failures"]
 KINDS = {
     "full": ("tests.objectives:eventful", ["trials=24", "score.trainable_weight=0.1"], set()),
@@ -89,13 +106,19 @@ def test_the_page_needs_no_network_and_holds_no_markup_of_others(written: list[P
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
-def test_a_browser_opens_the_page_without_an_error(full: RunDirectory, written: list[Path], tmp_path: Path) -> None:
+def test_a_browser_opens_the_page_and_loads_it_anew_where_its_reader_was(
+    full: RunDirectory, written: list[Path], tmp_path: Path
+) -> None:
+    """Without an error, with every chart, and with zoom, hidden curves, open tables and place as they were."""
+    page = tmp_path / "report.html"
+    page.write_text(written[0].read_text().replace("</body>", READER + "</body>"))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-    shown = subprocess.run([*command, written[0].as_uri()], capture_output=True, text=True, timeout=240, check=True)
+    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=240, check=True)
     assert "CONSOLE" not in shown.stderr
     drawn = [chart for chart in charts.draw(Facts(full)) if chart.figure is not None]
     assert shown.stdout.count('class="main-svg"') >= len(drawn)
+    assert re.findall('data-kept="([^"]*)"', shown.stdout) == ["0.25 0.5 legendonly true 700"]
 
 
 def test_pictures_put_each_bar_in_its_own_row(full: RunDirectory, tmp_path: Path) -> None:

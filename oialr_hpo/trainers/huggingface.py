@@ -20,12 +20,13 @@ from transformers.trainer_callback import ExportableState
 
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.trainers._arriving import ArrivingStates
+from oialr_hpo.trainers._callback import OfTrainer
 
 _UNTIL_TRAINING: WeakKeyDictionary[nn.Module, ArrivingStates] = WeakKeyDictionary()
 """By their networks: the Trainer may put a new callback of the same state in the place of the one it was given."""
 
 
-class OIALRCallback(TrainerCallback, ExportableState):
+class OIALRCallback(OfTrainer, TrainerCallback, ExportableState):
     """Converts the network at the delay, updates it, goes on from checkpoints, and merges it when the training ends.
 
     To be given to the Trainer when it is made. Under torchrun every process has one.
@@ -38,11 +39,6 @@ class OIALRCallback(TrainerCallback, ExportableState):
     Attributes:
         oialr: once the training has begun: ranks, report, percents.
     """
-
-    def __init__(self, *, delay: float = 0.333333333, frequency: float = 0.034, merge: bool = True, **arguments: Any):
-        self.oialr: OIALR | None = None
-        self._arguments, self._merge = {"delay": delay, "frequency": frequency, **arguments}, merge
-        self._arriving: ArrivingStates | None = None
 
     def state(self) -> dict[str, Any]:
         """What the Trainer's checkpoints note of it."""
@@ -66,14 +62,10 @@ class OIALRCallback(TrainerCallback, ExportableState):
             optimizer.load_state_dict(moments)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        assert self.oialr is not None
-        self.oialr.step()
+        self._step()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._merge and self.oialr and self._arriving:
-            self._arriving.end()
-            self.oialr.merge()
-            self._arriving = None
+        self._end()
 
 
 def _wrapped(model: nn.Module) -> nn.Module:

@@ -14,9 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.trainers._arriving import ArrivingStates
+from oialr_hpo.trainers._callback import OfTrainer
 
 
-class OIALRCallback(Callback):
+class OIALRCallback(OfTrainer, Callback):
     """Converts the network at the delay, updates it, goes on from checkpoints, and merges it when `fit` ends.
 
     The strategy is `ddp` where there are several processes: one that gives a copy of the network back from them
@@ -32,11 +33,7 @@ class OIALRCallback(Callback):
         oialr: once the training has begun: ranks, report, percents.
     """
 
-    def __init__(self, *, delay: float = 0.333333333, frequency: float = 0.034, merge: bool = True, **arguments: Any):
-        self.oialr: OIALR | None = None
-        self._arguments, self._merge = {"delay": delay, "frequency": frequency, **arguments}, merge
-        self._arriving: ArrivingStates | None = None
-        self._saved: dict[str, Any] | None = None
+    _saved: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return self.oialr.state_dict() if self.oialr else {}
@@ -57,10 +54,7 @@ class OIALRCallback(Callback):
         self._saved = None
 
     def on_train_batch_end(self, *_: Any) -> None:
-        assert self.oialr is not None
-        self.oialr.step()
+        self._step()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._merge and self.oialr and self._arriving:
-            self._arriving.end()
-            self.oialr.merge()
+        self._end()

@@ -123,13 +123,11 @@ class Plan:
             Mistake: the rehearsal shows one, or the run directory cannot be used.
         """
         deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
-        rehearses = not self.resume or checked.objective != OBJECTIVE
-        if rehearses and not self._at_hand(checked):
-            if checked.objective == OBJECTIVE:
-                self.rehearsed = preflight.rehearse(checked, threads, staged, stop=self.stop)
-            else:
-                self.rehearsed = preflight.find(checked, threads, self._given, self.stop)
-            self.held.callback(self.rehearsed.close)
+        own = checked.objective != OBJECTIVE
+        if own and (not self._at_hand(checked) or "torch" in sys.modules):
+            self._hold(preflight.find(checked, threads, self._given, self.stop))
+        elif not own and not self.resume:
+            self._hold(preflight.rehearse(checked, threads, staged, stop=self.stop))
         if self.probe:
             from oialr_hpo.probing import probed
 
@@ -139,12 +137,19 @@ class Plan:
         directory = RunDirectory.create(self.path, checked, where, self.resume)
         self.held.callback(directory.release)
         self.held.enter_context(listening(directory))
+        left = self._left(checked, directory) if self.resume else checked.trials
+        if left > 0 and not own and not self.rehearsed:
+            self._hold(preflight.find(checked, threads, self._given, self.stop))
         device = self.rehearsed.device if self.rehearsed else None
         tell(begun(checked, self.path, self.engine, where["workers"], threads, device))
-        if self.resume and self._left(checked, directory) <= 0:
+        if left <= 0:
             print(f"{self.path}: all {checked.trials} trials have ended; --trials N adds more", file=sys.stderr)
         data_dir, retry = absolute(staged), self.retry
         return Search(checked, directory, data_dir, deadline, self.ranks_per_trial, retry)
+
+    def _hold(self, process: TrainingProcess) -> None:
+        self.rehearsed = process
+        self.held.callback(process.close)
 
     def _left(self, checked: Experiment, directory: RunDirectory) -> int:
         """Trials that have not ended, wait, or are tried again."""

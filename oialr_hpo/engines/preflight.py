@@ -13,8 +13,7 @@ from oialr_hpo.tasks import Split
 from oialr_hpo.training.faults import Outcome
 
 REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
-OF_ONES_OWN = "oialr_hpo.experiment.objective:find"
-"""Of an objective of one's own."""
+FINDING = "oialr_hpo.training.finding:find"
 IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0
 """What the imports and then the rehearsal may take; one that takes longer has found nothing."""
 
@@ -51,12 +50,12 @@ def rehearse(
 def find(
     experiment: Experiment, threads: int, given: Sequence[str] = GIVEN, stop: StopRequest | None = None
 ) -> TrainingProcess:
-    """Find an own objective in a process of its own, as `rehearse` does.
+    """Find the objective, and the devices, in a process of its own, as `rehearse` does.
 
     Args:
         given: what the objective is to take by name.
     """
-    return _carried_out([Job(OF_ONES_OWN, experiment.fixed().dump(), {"given": given})], threads, stop)
+    return _carried_out([Job(FINDING, experiment.fixed().dump(), {"given": given})], threads, stop)
 
 
 def _carried_out(jobs: Sequence[Job], threads: int, stop: StopRequest | None) -> TrainingProcess:

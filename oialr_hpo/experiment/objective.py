@@ -101,13 +101,3 @@ def with_unnamed(content: Mapping[str, Any]) -> Mapping[str, Any]:
     given = {key: content.get(key, value) for key, value in UNNAMED.items()}
     nested = {key: UNNAMED[key] | value for key, value in given.items() if isinstance(value, dict)}
     return {**content, **given, **nested}
-
-
-def find(experiment: Any, *, given: Iterable[str], **_: Any) -> Iterable[dict[str, float]]:
-    """The rehearsal of an objective of one's own, in a training process: it is found.
-
-    Raises:
-        Mistake: see `load_objective`.
-    """
-    load_objective(experiment.objective, given)
-    yield {}

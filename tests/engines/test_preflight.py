@@ -11,7 +11,7 @@ import pytest
 from oialr_hpo import check, probe, reproduce, search, train
 from oialr_hpo.engines import preflight
 from oialr_hpo.engines.process import TrainingProcess
-from oialr_hpo.experiment import ExperimentError
+from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.runs.trial import State
 from oialr_hpo.training import devices, rehearsal
 from oialr_hpo.utilization import __main__ as utilization
@@ -38,14 +38,31 @@ def test_the_process_that_rehearsed_trains_the_first_trial(
     experiment = own("tests.mistaken:Tells", tmp_path, "trials=2")
     out = tmp_path / "run"
     trials = search.run(experiment, out=out).trials()
-    workers = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("workers"))
-    assert workers.endswith(f", on {devices.of_this_process()}")
+    assert on_devices(capsys.readouterr().out)
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2
     assert {trial.metrics["process"] for trial in trials} == set(rehearsed)
     assert sum(f"evaluated in {rehearsed[0]}" in file.read_text() for file in (out / "logs").iterdir()) == 1
 
     more = experiment.model_copy(update={"trials": 3})
     assert len(search.run(more, out=out, resume=True).trials()) == 3 and len(rehearsed) == 1
+    assert on_devices(capsys.readouterr().out)
+    search.run(more, out=out, resume=True)
+    assert not on_devices(capsys.readouterr().out)  # nothing is trained
+
+
+def on_devices(printed: str) -> bool:
+    """Whether a search says at its beginning what it trains on."""
+    workers = next(line for line in printed.splitlines() if line.startswith("workers"))
+    return workers.endswith(f", on {devices.of_this_process()}")
+
+
+def test_a_search_with_an_own_objective_says_its_devices(tmp_path: Path, capsys: Captured) -> None:
+    search.run("vit_digits", changes=["trials=1"], out=tmp_path / "run", objective=with_torch)
+    assert on_devices(capsys.readouterr().out)
+
+
+def with_torch(experiment: Experiment, **_: Any) -> dict[str, float]:
+    return {"error": 0.5, "trainable_percent": 10.0}
 
 
 def test_a_process_that_dies_is_a_mistake_and_one_that_hangs_is_none(

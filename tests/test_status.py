@@ -1,5 +1,6 @@
 """What a search and its watchers print."""
 
+import io
 import os
 import pty
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oialr_hpo import search
+from oialr_hpo import search, train
 from oialr_hpo.engines import progress
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs.directory import RunDirectory
@@ -59,6 +60,22 @@ def test_a_quiet_search_prints_its_result_and_a_verbose_one_its_epochs(
     with pytest.raises(SystemExit, match="2"):
         search.main(["vit_digits", "-q", "-v"])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_quiet_training_prints_its_result_and_a_verbose_one_every_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("objective: tests.objectives:eventful\nscore: {minimize: error}\n")
+    said = {}
+    for option in ("--quiet", "--seeds", "--verbose"):
+        train.main(["mine.yaml", "--seeds", "3", *([option] if option != "--seeds" else [])])
+        said[option] = capsys.readouterr().out
+    assert said["--quiet"].startswith("\nvalidation split, seeds 3 ") and "epoch 1" not in said["--quiet"]
+    shown, all_numbers = (said[option].splitlines()[0] for option in ("--seeds", "--verbose"))
+    assert "epoch 1" in shown and "step 5" not in shown
+    assert "epoch 1" in all_numbers and "step 5" in all_numbers
+    assert len({text.split("\n\n")[-1].strip().splitlines()[0] for text in said.values()}) == 1
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -124,7 +141,14 @@ def test_a_run_is_a_data_frame_and_a_file_of_columns(
         run.curves()
 
 
-def test_an_interrupted_search_is_watched_no_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_interrupted_search_is_watched_no_longer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from oialr_hpo.status import watch
 
     finished = search.run(
@@ -136,3 +160,8 @@ def test_an_interrupted_search_is_watched_no_longer(tmp_path: Path, capsys: pyte
     assert any(trial.state is State.INTERRUPTED for trial in finished.trials()) or not finished.trials()
     watch(finished, sys.stdout)
     assert "of 9 trials" in capsys.readouterr().out
+    for wish, drawn in (("", True), ("1", False)):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", wish)
+        watch(finished, terminal := Terminal())
+        assert ("\x1b" in terminal.getvalue()) is drawn and "of 9 trials" in terminal.getvalue()

@@ -45,8 +45,10 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_table_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None) -> None:
     command = ["vgg16_cifar", "--budget", "0.01", "--seeds", "7", "8", "--methods", "dense", "rigl,tuned"]
     command += ["--out", str(tmp_path)]
-    reproduce.main(command)
-    assert "| RigL, tuned | 0.1250 ± 0.0071 † | 87.50 ± 0.71 † |" in capsys.readouterr().out
+    reproduce.main([*command, "-v"])
+    printed = capsys.readouterr().out
+    assert "| RigL, tuned | 0.1250 ± 0.0071 † | 87.50 ± 0.71 † |" in printed
+    assert f"{tmp_path / 'vgg16_cifar/search-rigl'}\n" in printed and "#0 begins" in printed and "[3/3]" in printed
     directory, folders = tmp_path / "vgg16_cifar", ("search-rigl", "dense-test", "rigl-tuned-test", "rigl-tuned-again")
     assert {path.name for path in directory.iterdir()} == {*folders}
     searched, dense, tested, again = (RunDirectory.open(directory / folder) for folder in folders)
@@ -75,6 +77,14 @@ def test_table_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: No
     assert "| RigL, tuned | 87.50 ± 0.71 † | -5.00 ± 0.00 † | 20.00 ± 0.00 |" in printed
     if "rnp" not in METHODS.names():
         assert "| RNP, untuned | not built |" in printed
+
+
+def test_a_quiet_comparison_prints_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None) -> None:
+    options = ["--budget", "0.01", "--seeds", "7", "--methods", "dense", "--out", str(tmp_path)]
+    reproduce.main(["vgg16_cifar", *options, "--quiet"])
+    printed = capsys.readouterr()
+    assert "| dense | 0.08" in printed.out and printed.out.startswith("\n#") and not printed.err
+    assert "[1/1]" not in printed.out and "dense-test" not in printed.out and "watch " not in printed.out
 
 
 def test_a_signal_at_the_end_of_a_search_ends_the_comparison(

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oialr_hpo.benchmark import economy
+from oialr_hpo.benchmark import economy, record
 from oialr_hpo.benchmark.economy_peers import REPEATED, known
 from oialr_hpo.benchmark.economy_search import search
+from oialr_hpo.benchmark.economy_trunks import Trunks
 from oialr_hpo.benchmark.recorded_world import World
 from oialr_hpo.benchmark.records import Records, built_in
 
@@ -52,6 +53,9 @@ def test_an_unknown_name_lists_the_known_ones():
     assert "moments" in ran.stderr
 
 
+WHOLE = {"early_stopping.enabled": False}
+
+
 def made_up(count: int = 40) -> Records:
     """Of vit_digits: an error that falls with the epochs, is least in the middle of the space, and noisy."""
     shipped = Records.load(built_in("vit_digits"))
@@ -90,6 +94,52 @@ def test_records_are_the_same_once_they_were_saved(tmp_path: Path) -> None:
     assert loaded.experiment == saved.experiment and loaded.settings == saved.settings
     assert all(np.array_equal(loaded.curves[name], curve) for name, curve in saved.curves.items())
     assert np.array_equal(loaded.low_rank, saved.low_rank)
+
+
+OBJECTIVE = """
+def falling(settings, seed, **given):
+    for epoch in range(3):
+        yield {
+            "error": settings.model["x"] + seed % 7 - epoch,
+            "trainable_percent": 50.0,
+            "total_percent": 60.0,
+            "seconds": epoch + 1.0,
+        }
+"""
+FILE = """
+objective: own:falling
+model: {x: 0.1}
+search: {model.x: {float: [0.0, 1.0]}}
+score: {minimize: error}
+training: {epochs: 3, batch_size: 1}
+schedule: {lr: 1.0}
+"""
+
+
+def test_every_setting_is_recorded_with_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own.py").write_text(OBJECTIVE)
+    (tmp_path / "own.yaml").write_text(FILE)
+    file = tmp_path / "own.npz"
+    record.main(
+        [str(tmp_path / "own.yaml"), "--settings", "9", "--seeds", "2", "--file", str(file), "--out", f"{file}.d"]
+    )
+    records = Records.load(file)
+    error = records.curves["error"]
+    assert len({each["model.x"] for each in records.settings}) == 9 and error.shape == (9, 2, 3)
+    for place, settings in enumerate(records.settings):
+        seeds = (error[place, :, 0] - settings["model.x"]).round(3).tolist()
+        assert seeds == [pytest.approx(place % 7, abs=1e-2), pytest.approx((10**6 + place) % 7, abs=1e-2)]
+        assert np.diff(error[place]) == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_branches_share_the_dense_beginning_of_a_trunk() -> None:
+    world = World(made_up())
+    trunks = Trunks(world, share=1.0, among=2, seed=0)
+    branching = search(world, {"trials": 6, "finalists.count": 0} | WHOLE, workers=1, seed=0, trunks=trunks)
+    assert trunks.spared and all(0 < spared <= 4 for spared in trunks.spared.values())
+    assert branching.seconds == pytest.approx(6 * 12 - sum(trunks.spared.values()))
 
 
 def test_every_strategy_searches_and_none_exports_what_is_worse_than_the_worst_start() -> None:

@@ -14,16 +14,20 @@ import numpy as np
 
 from oialr_hpo.benchmark import economy_peers
 from oialr_hpo.benchmark.economy_search import Searched, search
+from oialr_hpo.benchmark.economy_trunks import Trunks
 from oialr_hpo.benchmark.measure import print_row
 from oialr_hpo.benchmark.recorded_world import PARTS, World
 from oialr_hpo.benchmark.records import Records, built_in
 from oialr_hpo.commands import Parser, command, positive
-from oialr_hpo.experiment import Experiment
 from oialr_hpo.mistake import Mistake
 
 Strategy = Callable[[World, int, int, int], Searched]
 """Searches (world, budget, workers, seed)."""
 BEFORE = "defaults before"
+BRANCHES, TRUNKS = 0.33, 1
+"""The share of proposals that branch off, and of how many trials: of those tried on the even part, the best."""
+ENOUGH = 0.2
+"""The chance at which a search ends early."""
 HEADER = ["strategy".ljust(24), "budget", "true score +- s.e.", "claimed - true", "compute", "best one lost"]
 
 
@@ -33,22 +37,24 @@ def _ours(
     return search(world, {"trials": budget} | changes, workers, seed, kills)
 
 
+def _branching(world: World, budget: int, workers: int, seed: int) -> Searched:
+    return search(world, {"trials": budget}, workers, seed, trunks=Trunks(world, BRANCHES, TRUNKS, seed))
+
+
 def strategies() -> dict[str, Strategy]:
     """By name."""
-    finalists = "finalists" in Experiment.model_fields
-    single: dict[str, object] = {"finalists.count": 0} if finalists else {}
+    single: dict[str, object] = {"finalists.count": 0}
     whole: dict[str, object] = {"early_stopping.enabled": False}
     ours: dict[str, Strategy] = {
         BEFORE: partial(_ours, changes=single, kills=True),
         "before, none stopped": partial(_ours, changes=single | whole),
         "before, pausing": partial(_ours, changes=single),
+        "defaults": partial(_ours, changes={}),
+        "defaults, none stopped": partial(_ours, changes=whole),
+        "defaults, killing": partial(_ours, changes={}, kills=True),
+        "defaults, branching": _branching,
+        "defaults, ending early": partial(_ours, changes={"stop_when": ENOUGH}),
     }
-    if finalists:
-        ours |= {
-            "defaults": partial(_ours, changes={}),
-            "defaults, none stopped": partial(_ours, changes=whole),
-            "defaults, killing": partial(_ours, changes={}, kills=True),
-        }
     return ours | economy_peers.known()
 
 

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from oialr_hpo.benchmark.economy_trunks import Trunks
 from oialr_hpo.benchmark.recorded_world import World
 from oialr_hpo.engines.desk import Desk
 from oialr_hpo.engines.early_stopping import Point, stopped
@@ -38,7 +39,14 @@ def lost(world: World, tried: Iterable[tuple[Mapping[str, Value], int, bool]]) -
     return not min(tried, key=lambda each: world.score(each[0], each[1]))[2]
 
 
-def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, kills: bool = False) -> Searched:
+def search(
+    world: World,
+    changes: Mapping[str, Any],
+    workers: int,
+    seed: int,
+    kills: bool = False,
+    trunks: Trunks | None = None,
+) -> Searched:
     """One search.
 
     Args:
@@ -47,6 +55,7 @@ def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, ki
         workers: how many train at a time.
         seed: of the search.
         kills: what early stopping stops has ended, instead of waiting.
+        trunks: which some proposals branch off.
     """
     whole = {"dense_baseline": False, "sampler.name": "tpe", "early_stopping.enabled": True, "seed": APART * seed}
     experiment = world.experiment.model_copy(deep=True).with_settings(whole | dict(changes))
@@ -55,6 +64,11 @@ def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, ki
     running: list[tuple[float, int, Trial, list[dict[str, Any]]]] = []  # when a worker's next epoch ends
     idle, now, trials = [*range(workers)], 0.0, dict[int, Trial]()
 
+    spared = trunks.spared if trunks else dict[int, float]()
+
+    def until_next(trial: Trial, left: list[dict[str, Any]]) -> float:
+        return max(0.0, left[0]["seconds"] - max(trial.seconds, spared.get(trial.number, 0.0)))
+
     def stops(number: int, point: Point, judged: bool) -> bool:
         desk.report(number, point)
         return judged and desk.stops(number)
@@ -62,11 +76,12 @@ def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, ki
     while True:
         while idle and (ticket := desk.next()):
             worker = idle.pop()
+            ticket = trunks.take(ticket, trials.values()) if trunks else ticket
             settings = proposer.settings(ticket, worker)
             trial = Trial(ticket.number, ticket.role, settings, ticket.seed, worker, started=now)
             trial.epochs, trial.seconds, trial.attempt = list(ticket.epochs), ticket.seconds, ticket.attempt
             left = [*world.training(settings, ticket.seed)][len(trial.epochs) :]
-            heapq.heappush(running, (now + left[0]["seconds"] - trial.seconds, worker, trial, left))
+            heapq.heappush(running, (now + until_next(trial, left), worker, trial, left))
         if not running:
             break
         now, worker, trial, left = heapq.heappop(running)
@@ -78,7 +93,7 @@ def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, ki
         elif not left:
             judge(trial, experiment)
         else:
-            heapq.heappush(running, (now + left[0]["seconds"] - trial.seconds, worker, trial, left))
+            heapq.heappush(running, (now + until_next(trial, left), worker, trial, left))
             continue
         idle.append(worker)
         trials[trial.number] = trial
@@ -89,6 +104,6 @@ def search(world: World, changes: Mapping[str, Any], workers: int, seed: int, ki
     return Searched(
         world.truth(winner.trial.settings),
         winner.goals[0],
-        sum(trial.seconds for trial in trials.values()),
+        sum(max(0.0, trial.seconds - spared.get(number, 0.0)) for number, trial in trials.items()),
         lost(world, [(trial.settings, trial.seed, trial.state is State.COMPLETE) for trial in first.values()]),
     )

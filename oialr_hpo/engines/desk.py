@@ -15,6 +15,7 @@ from oialr_hpo.engines.finalists import Finalists
 from oialr_hpo.engines.keeping import KeptWeights
 from oialr_hpo.engines.paused import Paused
 from oialr_hpo.engines.progress import Progress
+from oialr_hpo.engines.prospect import Prospect
 from oialr_hpo.engines.repeats import Repeats
 from oialr_hpo.experiment import Experiment, seconds
 from oialr_hpo.experiment.space import Value, as_text
@@ -55,7 +56,8 @@ class Desk:
     """Hands out tickets until the budget of trials or time is spent, and hears how the trials go.
 
     First come the trials that an earlier session left unfinished, then the dense baseline, then the given starts, then
-    proposals, then settings that were good once more, see `Finalists`. What earlier sessions finished counts against
+    proposals, unless these are not worth their while any more, see `Prospect`, then settings that were good once more,
+    see `Finalists`. What earlier sessions finished counts against
     the budget and is not repeated. A trial that waits goes on before a new one begins, or once nothing is proposed any
     more, see `Paused`.
     """
@@ -69,6 +71,7 @@ class Desk:
         say: Callable[[str], None] = tell,
         kept: KeptWeights | None = None,
         checkpoint: Callable[[int], Path] | None = None,
+        conclude: Callable[[str], None] = lambda why: None,
     ):
         """
         Args:
@@ -79,6 +82,7 @@ class Desk:
             say: prints a line of progress.
             kept: networks of trials that are to stay.
             checkpoint: where a trial that waits is kept, by its number; None: nowhere.
+            conclude: notes why the search ends before its budget.
         """
         self._deadline, self._stopped, self._seed, self._kept = deadline, False, experiment.seed, kept
         finished = [trial for trial in earlier if trial.finished]
@@ -99,6 +103,8 @@ class Desk:
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._paused = Paused(experiment, self._rungs, earlier, checkpoint)
         self._finalists = Finalists(experiment, earlier)
+        self._prospect = Prospect(experiment, earlier) if experiment.stop_when is not None else None
+        self._say, self._conclude = say, conclude
         limit, share = experiment.time_limit, experiment.finalists.share
         self._time_of_finalists = share * seconds(limit) if limit and self._finalists.budget else 0.0
         self._progress = Progress(experiment.trials, workers, finished, deadline, say)
@@ -111,7 +117,8 @@ class Desk:
         """
         if self._over:
             return None
-        exploring = self._exploring
+        if exploring := self._exploring:
+            exploring = not self._concludes()
         earlier = self._unfinished.pop(0) if self._unfinished else self._paused.next(last=not exploring)
         if earlier:
             self._progress.reached(earlier.number, 0.0)
@@ -132,7 +139,7 @@ class Desk:
         """What a new trial is there for, and its settings, unless they are to be proposed."""
         if self._given:
             return self._given.pop(0)
-        if not exploring and (settings := self._finalists.next(number)):
+        if (not exploring or self._asks_for_noise) and (settings := self._finalists.next(number)):
             return Role.FINALIST, settings
         return Role.PROPOSAL, None
 
@@ -140,7 +147,27 @@ class Desk:
     def _exploring(self) -> bool:
         """Whether new settings are tried: what is left of the budget is not the finalists'."""
         in_time = self._deadline is None or self._deadline.left > self._time_of_finalists
-        return in_time and self._new > self._finalists.left
+        return in_time and self._proposals > 0
+
+    @property
+    def _asks_for_noise(self) -> bool:
+        prospect = self._prospect
+        return prospect is not None and prospect.asks_for_noise(self._proposals, self._finalists.begun)
+
+    @property
+    def _proposals(self) -> int:
+        """That are left."""
+        return self._new - self._finalists.left
+
+    def _concludes(self) -> bool:
+        """Whether the proposals that are left are not worth their while; then they are left out."""
+        if not self._prospect or self._given or not (why := self._prospect.verdict(self._proposals)):
+            return False
+        self._progress.less(self._proposals)
+        self._new = self._finalists.left
+        self._say(why)
+        self._conclude(why)
+        return True
 
     def fresh(self, genes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where a proposal is to be tried: at its genes, or nearby where another trial has these settings."""
@@ -181,6 +208,8 @@ class Desk:
             self._kept.ended(trial)
         self._paused.ended(trial)
         self._finalists.ended(trial)
+        if self._prospect:
+            self._prospect.ended(trial)
         self._interrupted |= trial.state is State.INTERRUPTED
         self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
         if self._faults >= HOPELESS:

@@ -11,11 +11,10 @@ Only fresh trainings count for the mean: the first one was chosen for its score.
 import math
 from collections import Counter
 from collections.abc import Iterable
-from statistics import fmean, variance
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.space import Value, as_text
-from oialr_hpo.runs.ranking import Standing, front, standings
+from oialr_hpo.runs.ranking import Standing, front, noise, standings
 from oialr_hpo.runs.trial import Role, Trial
 
 DEVIATIONS = 2.0
@@ -31,6 +30,7 @@ class Finalists:
 
     Attributes:
         budget: trainings of finalists in the whole search.
+        begun: of them so far.
     """
 
     def __init__(self, experiment: Experiment, earlier: Iterable[Trial] = ()):
@@ -39,17 +39,17 @@ class Finalists:
         self._several_goals = len(experiment.score.metrics) > 1
         self._trials: list[Trial] = []
         self._running: dict[int, str] = {}  # which settings
-        self._begun = 0
+        self.begun = 0
         for trial in earlier:
             if trial.role is Role.FINALIST:
-                self._begun += 1
+                self.begun += 1
                 self._running[trial.number] = as_text(trial.settings)
             self.ended(trial)
 
     @property
     def left(self) -> int:
         """Trainings that have not begun."""
-        return max(0, self.budget - self._begun)
+        return max(0, self.budget - self.begun)
 
     def ended(self, trial: Trial) -> None:
         """Learn how a trial ended."""
@@ -64,7 +64,7 @@ class Finalists:
         if not trained:
             return None
         chosen = min(trained, key=lambda standing: trained[standing])  # the better one of several
-        self._begun += 1
+        self.begun += 1
         self._running[number] = chosen.key
         return dict(chosen.trial.settings)
 
@@ -81,10 +81,10 @@ class Finalists:
 
     def _not_behind(self, racing: list[Standing]) -> list[Standing]:
         """Those that are not clearly behind the best one, which is the first."""
-        tried = [[trial.goals[0] for trial in standing.trials] for standing in racing if standing.fresh]
+        tried = [standing for standing in racing if standing.fresh]
         if len(tried) < 2:
             return racing
-        spread, best = fmean(map(variance, tried)) ** 0.5, racing[0]
+        (spread, _), best = noise(tried), racing[0]
 
         def behind(standing: Standing) -> bool:
             of_both = (1 / len(standing.fresh) + 1 / len(best.fresh)) ** 0.5

@@ -56,8 +56,11 @@ def _work(
     logged = search.earlier() if comm.rank == 0 else []
     earlier = on_first_rank(lambda: [_outline(trial) for trial in logged], comm)
     if comm.rank == 0:
-        kept, checkpoint = search.kept(logged), search.run.checkpoint
-        shared = Desk(search.experiment, comm.size, logged, search.deadline, kept=kept, checkpoint=checkpoint)
+        kept, run = search.kept(logged), search.run
+        shared = Desk(
+            search.experiment, comm.size, logged, search.deadline,
+            kept=kept, checkpoint=run.checkpoint, conclude=run.conclude,
+        )  # fmt: skip
         desk = LocalDesk(comm, shared, stop)
     else:
         desk = RemoteDesk(comm, stop)

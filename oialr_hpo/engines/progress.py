@@ -80,6 +80,10 @@ class Progress:
             reached = f" at {share:.0%}, score {' / '.join(map(figure, scores))}" if scores else " begins"
             self._print(f"#{number}{reached}")
 
+    def less(self, trials: int) -> None:
+        """So many of the budget are left out."""
+        self._total -= trials
+
     def tick(self) -> None:
         """Say what is running, where nothing has been said for long."""
         if time.monotonic() - self._spoke < SILENCE_SECONDS:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from oialr_hpo import tasks
 from oialr_hpo.experiment import score as scores
 from oialr_hpo.experiment.experiment import OF_THE_SEARCH, Experiment, ExperimentError, flatten
-from oialr_hpo.experiment.settings import SAMPLERS, seconds
+from oialr_hpo.experiment.settings import NOISE_REPEATS, SAMPLERS, seconds
 from oialr_hpo.experiment.space import SpaceError, Value, as_text, parse_line
 from oialr_hpo.mistake import hint
 
@@ -79,8 +79,22 @@ def check_search(experiment: Experiment, where: str) -> None:
             f"{where}: score.trainable_weight: with {goals} goals leave it out; "
             "minimize trainable_percent as one of them"
         )
+    if experiment.stop_when is not None:
+        _check_stop_when(experiment, where)
     if experiment.sampler.name:
         _check_sampler(experiment.sampler.name, goals, where)
+
+
+def _check_stop_when(experiment: Experiment, where: str) -> None:
+    """It can be told."""
+    if len(experiment.score.goals) > 1:
+        raise ExperimentError(f"{where}: stop_when: with several goals there is no winner; leave it out")
+    finalists = experiment.finalists
+    if finalists.budget(experiment.trials) < NOISE_REPEATS:
+        needed = math.ceil(NOISE_REPEATS / finalists.share)
+        how = f"set trials to {needed} or more" if finalists.count != 0 else "take finalists.count: 0 back"
+        why = f"needs {NOISE_REPEATS} trainings of finalists, which tell the noise"
+        raise ExperimentError(f"{where}: stop_when: {why}; {how}, or leave it out")
 
 
 def _check_conditions(experiment: Experiment, where: str) -> None:

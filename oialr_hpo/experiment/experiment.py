@@ -16,7 +16,7 @@ from oialr_hpo.experiment.settings import LOGGERS, EarlyStopping, Evidence, Fina
 from oialr_hpo.experiment.space import Space, Value, as_text, parse_line
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.optimization import Schedule, load_optimizer, load_rate
-from oialr_hpo.section import Section, first_mistake
+from oialr_hpo.section import Section, Share, first_mistake
 
 
 class ExperimentError(Mistake):
@@ -25,7 +25,7 @@ class ExperimentError(Mistake):
 
 OF_THE_SEARCH = (
     *("search", "start_from", "dense_baseline", "sampler", "islands", "early_stopping", "finalists"),
-    *("trials", "time_limit", "at_time_limit", "trial_timeout", "keep_weights", "loggers"),
+    *("trials", "stop_when", "time_limit", "at_time_limit", "trial_timeout", "keep_weights", "loggers"),
 )
 """Settings that only a search reads; the others say what one trial is."""
 OF_THE_NETWORK = ("task", "data", "model")
@@ -63,6 +63,9 @@ class Experiment(Section):
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
     finalists: Finalists = Field(default_factory=Finalists)
     trials: int = Field(64, ge=1, description="of a search, over all workers")
+    stop_when: Share | None = Field(
+        None, description="no more settings are tried once the chance to better the winner beyond noise is so small"
+    )
     time_limit: str | None = Field(None, description="of a search, e.g. 30m or 4h")
     at_time_limit: Literal["finish", "interrupt"] = Field("finish", description="what running trials do then")
     trial_timeout: str | None = Field(None, description="a trial that runs longer has failed, e.g. 2h")

@@ -96,6 +96,10 @@ class EarlyStopping(Section):
     minimum: int = Field(default=4, ge=1, description="trials to compare with; with fewer, a trial goes on")
 
 
+NOISE_REPEATS = 3
+"""So many trainings of finalists tell the noise of a score."""
+
+
 class Finalists(Section):
     """The best few settings are trained again with fresh seeds, since a score is luck in part; see
     oialr_hpo.engines.finalists."""

@@ -61,6 +61,7 @@ class RunDirectory:
         try:
             run._claim()
             (path / "trials").mkdir(parents=True, exist_ok=True)
+            run._conclusion.unlink(missing_ok=True)
             for name, content in {"experiment.yaml": experiment.dump(), "environment.yaml": dict(environment)}.items():
                 write_whole(path / name, strict_yaml.dump(content))
         except OSError as error:
@@ -188,6 +189,19 @@ class RunDirectory:
         if not self._lease.abandoned:
             return None
         return max(file.stat().st_mtime for file in (self._lease.path, *self.trial_files()))
+
+    def conclude(self, why: str) -> None:
+        """Note why the search ends before its budget."""
+        write_whole(self._conclusion, f"{why}\n")
+
+    @property
+    def concluded(self) -> str | None:
+        """Why the search ended before its budget, if it did."""
+        return self._conclusion.read_text().strip() if self._conclusion.exists() else None
+
+    @property
+    def _conclusion(self) -> Path:
+        return self.path / "ended_early.txt"
 
     def checkpoint(self, number: int) -> Path:
         """Where the unfinished training of a trial is kept."""

@@ -7,7 +7,7 @@ others: a single score that is better is luck in part.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
 from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.trial import Role, State, Trial
@@ -81,6 +81,15 @@ def _place(standing: Standing) -> tuple[bool, list[float], int]:
 
 def _mean(rows: list[list[float]]) -> list[float]:
     return rows[0] if len(rows) == 1 else [fmean(values) for values in zip(*rows, strict=True)]
+
+
+def noise(settings: Iterable[Standing]) -> tuple[float, int]:
+    """Standard deviation of the first goal over trainings of equal settings, and how many trainings were repeats."""
+    repeated = [[trial.goals[0] for trial in standing.trials] for standing in settings if len(standing.trials) > 1]
+    repeats = sum(len(goals) - 1 for goals in repeated)
+    if not repeats:
+        return 0.0, 0
+    return (sum((len(goals) - 1) * variance(goals) for goals in repeated) / repeats) ** 0.5, repeats
 
 
 def front(trials: Iterable[Trial]) -> list[Standing]:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from oialr_hpo.experiment import SAMPLERS, Sampler
 from oialr_hpo.experiment.space import Space
 from oialr_hpo.samplers._distributions import distribution
+from oialr_hpo.samplers._improvement import chance_of_improvement
 from oialr_hpo.samplers._own import Own, SamplerError
 from oialr_hpo.samplers._population import individual, individual_at, limits, move
 from oialr_hpo.samplers._prior import Believer
@@ -27,6 +28,7 @@ __all__ = [
     "Place",
     "Propagator",
     "SamplerError",
+    "chance_of_improvement",
     "distribution",
     "individual",
     "individual_at",

@@ -1,4 +1,5 @@
-"""The model that Evolution draws from: a Gaussian process whose hyperparameters are fitted a little at a time."""
+"""The model that Evolution draws from, and that tells what to expect of a search: a Gaussian process whose
+hyperparameters are fitted a little at a time."""
 
 import math
 
@@ -16,14 +17,17 @@ class GaussianProcess:
 
     Args:
         owner: of each feature, the parameter it belongs to.
+        noise: its variance as a share of the signal's, in (0, 1], where that is known.
     """
 
     REFINEMENTS = 25
 
-    def __init__(self, owner: NDArray[np.intp]):
+    def __init__(self, owner: NDArray[np.intp], noise: float | None = None):
         self._owner, self._d = owner, int(owner.max()) + 1
         self._log_scale = math.log(0.5) + 0.25 * math.log(self._d)
-        self._theta = np.r_[np.full(self._d, self._log_scale), -5.0]  # log length scales, log noise variance
+        log_noise = -5.0 if noise is None else math.log(noise)
+        self._theta = np.r_[np.full(self._d, self._log_scale), log_noise]  # log length scales, log noise variance
+        self._learned = np.r_[np.ones(self._d), float(noise is None)]
         self._fitted = 0
 
     def fit(self, points: Array, targets: Array, observed: int, growth: float) -> None:
@@ -48,12 +52,17 @@ class GaussianProcess:
 
     def draw(self, points: Array, rng: np.random.Generator) -> Array:
         """One sample of the posterior function at (m, features) points."""
+        return self.functions(points, rng, 1)[:, 0]
+
+    def functions(self, points: Array, rng: np.random.Generator, count: int) -> Array:
+        """(m, count) values of functions drawn from the posterior, at (m, features) points."""
         cross = self._whitening @ _matern(self._squares(self._points, points))
         mean = self._mean + cross.T @ self._whitened
         spread = _matern(self._squares(points, points))
         spread -= cross.T @ cross
         spread.flat[:: len(points) + 1] += 1e-6
-        return mean + math.sqrt(self._variance) * (np.linalg.cholesky(spread) @ rng.standard_normal(len(points)))
+        scattered = np.linalg.cholesky(spread) @ rng.standard_normal((len(points), count))
+        return mean[:, None] + math.sqrt(self._variance) * scattered
 
     @property
     def _noise(self) -> float:
@@ -78,6 +87,7 @@ class GaussianProcess:
         best = math.inf
         for _ in range(self.REFINEMENTS):
             loss, slope = self._loss(theta, squares, targets)
+            slope = slope * self._learned
             if loss < best:
                 best, self._theta = loss, theta
             turned = slope * before

@@ -34,8 +34,10 @@ def run(search: Search, jobs: int, stop: StopRequest, first: TrainingProcess | N
     Worker 0 takes over the process `first`.
     """
     earlier = search.earlier()
-    kept, checkpoint = search.kept(earlier), search.run.checkpoint
-    desk = Desk(search.experiment, jobs, earlier, search.deadline, kept=kept, checkpoint=checkpoint)
+    kept, run = search.kept(earlier), search.run
+    desk = Desk(
+        search.experiment, jobs, earlier, search.deadline, kept=kept, checkpoint=run.checkpoint, conclude=run.conclude
+    )
     proposer = Proposer(search.experiment, earlier, jobs, desk)
 
     def stops(number: int, point: Point, judged: bool) -> bool:

@@ -16,10 +16,15 @@ elif [ -e "$RUN" ]; then
     exit 2
 fi
 best=$RUN/best/$(basename "$RUN")-1.yaml
-mpirun -n 4 python -m oialr_hpo.search vit_digits --out "$RUN"
-python -m oialr_hpo.export "$RUN"
-python -m oialr_hpo.train "$best"
-python -m oialr_hpo.train "$best" --seeds 0 1 2 --split test | tail -n 12
+
+say_and_do() {
+    printf '\n$ %s\n' "$*"
+    "$@"
+}
+say_and_do mpirun -n 4 python -m oialr_hpo.search vit_digits --out "$RUN"
+say_and_do python -m oialr_hpo.export "$RUN"
+say_and_do python -m oialr_hpo.train "$best"
+say_and_do python -m oialr_hpo.train "$best" --seeds 0 1 2 --split test --quiet
 cat <<END
 
 to go on, here or in a new shell:

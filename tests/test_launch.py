@@ -36,6 +36,7 @@ def test_the_quickstart_takes_a_fresh_directory_and_says_how_to_go_on(tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "searched into runs/quickstart-2" in done.stdout and kept.exists()
     assert "train runs/quickstart-2/best/quickstart-2-1.yaml" in done.stdout
+    assert "\n$ python -m oialr_hpo.export runs/quickstart-2\n" in done.stdout
     assert f"\n  source {commands / 'activate'}\n" in done.stdout
     refused = quickstart(RUN="runs/quickstart")
     assert refused.returncode == 2 and "exists; choose another" in refused.stderr

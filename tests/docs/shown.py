@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "launch" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+READMES = [ROOT / place / "README.md" for place in (".", "launch", "examples")]
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = ("bash", "console", "python", "yaml", "text")
 
 RECORD = r"""

@@ -87,6 +87,7 @@ OTHER_MACHINE = "it changes the machine, or needs another one"
 
 RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     # page, command (regular expressions, the first that fit count), what is done
+    (r"^examples/", r"", Exists("the examples' tests run it")),
     (r"README", r"search vit_digits --jobs 2$", run("--trials 2 --jobs 1", DIGITS)),
     (r"index", r"runs/vit_digits$|search vit_digits", Parse("README runs it")),
     (r"README", r"train runs/vit_digits/best", run("--seeds 0")),
@@ -207,7 +208,7 @@ def follow(what: Run | Parse | Exists, command: Command, monkeypatch: pytest.Mon
     elif isinstance(what, Parse):
         parse(command, monkeypatch)
     else:
-        scripts = [word for word in command.words[1:] if re.fullmatch(r"(launch|tests)/\S+", word)]
+        scripts = [word for word in command.words[1:] if re.fullmatch(r"(launch|tests|examples)/\S+", word)]
         assert all((ROOT / script).exists() or script == "launch/env.sh" for script in scripts), scripts
 
 
@@ -300,7 +301,7 @@ def check_program(page: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert (ROOT / "oialr_hpo" / "trainers" / f"{other[1]}.py").is_file()
         return
     given: dict[str, Any] = {}
-    if page.name == "library.md":
+    if page.name in ("library.md", "loop.md"):
         given["loader"] = [(torch.rand(1, 3, 224, 224), torch.tensor([3]))]
         given["model"] = model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 3))
         given["optimizer"] = torch.optim.AdamW(model.parameters())

@@ -124,8 +124,9 @@ class Plan:
         """
         deadline = Deadline(experiments.seconds(checked.time_limit)) if checked.time_limit else None
         own = checked.objective != OBJECTIVE
-        if own and (not self._at_hand(checked) or "torch" in sys.modules):
-            self._hold(preflight.find(checked, threads, self._given, self.stop))
+        at_hand = self._at_hand(checked)
+        if own and (not at_hand or "torch" in sys.modules):
+            self._hold(preflight.find(checked, threads, None if at_hand else self._given, self.stop))
         elif not own and not self.resume:
             self._hold(preflight.rehearse(checked, threads, staged, stop=self.stop))
         if self.probe:

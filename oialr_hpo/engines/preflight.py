@@ -48,12 +48,12 @@ def rehearse(
 
 
 def find(
-    experiment: Experiment, threads: int, given: Sequence[str] = GIVEN, stop: StopRequest | None = None
+    experiment: Experiment, threads: int, given: Sequence[str] | None = GIVEN, stop: StopRequest | None = None
 ) -> TrainingProcess:
     """Find the objective, and the devices, in a process of its own, as `rehearse` does.
 
     Args:
-        given: what the objective is to take by name.
+        given: what the objective is to take by name; None: this process has looked at it.
     """
     return _carried_out([Job(FINDING, experiment.fixed().dump(), {"given": given})], threads, stop)
 

@@ -2,17 +2,19 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.experiment.objective import load_objective
+from oialr_hpo.extension import resolve
 
 
-def find(experiment: Experiment, *, given: Iterable[str], **_: Any) -> Iterator[dict[str, Any]]:
+def find(experiment: Experiment, *, given: Iterable[str] | None, **_: Any) -> Iterator[dict[str, Any]]:
     """Find the objective of an experiment; one of the user's may do without torch, and without devices then.
 
     Args:
-        given: what the objective is to take by name.
+        given: what the objective is to take by name; None: it has been looked at, and trials will say what is wrong.
 
     Yields:
         a record of the devices that there are, or an empty one.
@@ -20,7 +22,11 @@ def find(experiment: Experiment, *, given: Iterable[str], **_: Any) -> Iterator[
     Raises:
         Mistake: see `load_objective`.
     """
-    load_objective(experiment.objective, given)
+    if given is None:
+        with suppress(LookupError):
+            resolve(experiment.objective)
+    else:
+        load_objective(experiment.objective, given)
     if experiment.objective != OBJECTIVE and "torch" not in sys.modules:
         yield {}
         return

@@ -1,5 +1,9 @@
-"""Objectives without a network, for tests of the engines: they run where the trials of a search run."""
+"""Objectives without a network, for tests of the engines: they run where the trials of a search run.
 
+Every process of theirs imports this file: nothing here imports torch.
+"""
+
+import errno
 import math
 import os
 import random
@@ -81,9 +85,11 @@ def injected(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[st
     """A third of the trials end badly; most of these raise or yield no number, some lose their process, a few hang."""
     yield {"epoch": 1, "error": 0.5, "trainable_percent": 10.0}
     kind = seed // 3 % 12 if seed % 3 == 0 else None
-    if kind == 6 and seed % 108 < 36:
+    if kind in (4, 5, 6) and seed % 108 >= 36:
+        kind = 0
+    if kind == 6:
         time.sleep(600)
-    if kind in (0, 1, 2, 6):
+    if kind in (0, 1, 2):
         raise ValueError("injected")
     if kind == 3:
         raise SystemExit(3)
@@ -106,11 +112,24 @@ def kept(
     experiment: Experiment, *, seed: int, checkpoint: Path, replica: Replica | None = None, **_: Any
 ) -> Generator[dict[str, float], Any, None]:
     """Four epochs, of which the first three say nothing of the last; stopped, it keeps how far it is."""
+    errors = [*3 * [seed * 7 % 16 / 16], float(seed * 11 % 16)]
+    yield from _kept(errors, 0.03, checkpoint, replica)
+
+
+def patient(
+    experiment: Experiment, *, checkpoint: Path, replica: Replica | None = None, **_: Any
+) -> Generator[dict[str, float], Any, None]:
+    """Four hundred epochs of a tenth of a second; stopped, it keeps how far it is."""
+    yield from _kept(400 * [0.5], 0.1, checkpoint, replica)
+
+
+def _kept(
+    errors: list[float], pause: float, checkpoint: Path, replica: Replica | None
+) -> Generator[dict[str, float], Any, None]:
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
-    for epoch in range(done + 1, 5):
-        time.sleep(0.03)
-        error = seed * 7 % 16 / 16 if epoch < 4 else float(seed * 11 % 16)
-        if (yield {"epoch": epoch, "error": error, "trainable_percent": 10.0}) is not None:
+    for epoch in range(done + 1, len(errors) + 1):
+        time.sleep(pause)
+        if (yield {"epoch": epoch, "error": errors[epoch - 1], "trainable_percent": 10.0}) is not None:
             if replica is None or replica.rank == 0:
                 with written(checkpoint, "the checkpoint") as partial:
                     partial.write_text(str(epoch))
@@ -156,6 +175,34 @@ def hangs(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, 
 def fails(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     """Before anything is trained."""
     raise ValueError("always")
+
+
+MENDED = "OIALR_TEST_MENDED"
+
+
+def disk(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+def frail(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
+    """Until it is mended, the machine fails one trial in four, and the trial's code another."""
+    yield {"error": 0.5}
+    if MENDED not in os.environ:
+        if seed % 8 == 1:
+            raise disk(errno.ENOSPC)
+        if seed % 8 == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if seed % 4 == 2:
+            raise ValueError("not mended")
+        if seed % 8 == 3:
+            raise MemoryError
+    yield {"error": seed + experiment.oialr.cutoff}
+
+
+def full(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
+    """No disk takes what it writes."""
+    yield {"error": 0.5}
+    raise disk(errno.ENOSPC)
 
 
 def greedy(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:

@@ -1,14 +1,14 @@
 """The measurements run through their command, at the smallest size."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from oialr_hpo.benchmark import economy, record
+from oialr_hpo.benchmark.__main__ import main
 from oialr_hpo.benchmark.economy_peers import REPEATED, known
 from oialr_hpo.benchmark.economy_search import search
 from oialr_hpo.benchmark.economy_trunks import Trunks
@@ -16,9 +16,13 @@ from oialr_hpo.benchmark.recorded_world import World
 from oialr_hpo.benchmark.records import Records, built_in
 
 
-def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "oialr_hpo.benchmark", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Those of this process, and the environment, are afterwards what they were."""
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -41,16 +45,18 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("moments --seeds 1 --processes 1 --set training.epochs=1", ["(L*L)' v (R*R)", "mean of v", "all afresh"]),
     ],
 )
-def test_prints_a_row_for_every_alternative(arguments, expected):
-    ran = benchmark(*arguments.split())
-    assert ran.returncode == 0, ran.stderr
-    assert all(name in ran.stdout for name in expected), ran.stdout
+def test_prints_a_row_for_every_alternative(
+    arguments: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments.split())
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in expected), printed
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    ran = benchmark("nonsense")
-    assert ran.returncode == 2
-    assert "moments" in ran.stderr
+def test_an_unknown_name_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["nonsense"])
+    assert "moments" in capsys.readouterr().err
 
 
 WHOLE = {"early_stopping.enabled": False}

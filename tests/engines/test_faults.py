@@ -1,7 +1,6 @@
 """What the disk or the machine does to a trial is not the trial's failure; what was mended runs again."""
 
 import errno
-import os
 import resource
 import signal
 import threading
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -29,12 +27,7 @@ from oialr_hpo.training.weights import save_weights
 from tests.blobs import EXPERIMENT, Slow
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
 from tests.engines.test_search import run
-
-MENDED = "OIALR_TEST_MENDED"
-
-
-def disk(code: int) -> OSError:
-    return OSError(code, os.strerror(code))
+from tests.objectives import MENDED, disk
 
 
 def chained(error: BaseException, cause: BaseException) -> BaseException:
@@ -69,22 +62,7 @@ def test_whose_fault_a_death_is() -> None:
     assert death(-63)[0] is Outcome.FAILED
 
 
-def frail(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[str, float]]:
-    """Until it is mended, the machine fails one trial in four, and the trial's code another."""
-    yield {"error": 0.5}
-    if MENDED not in os.environ:
-        if seed % 8 == 1:
-            raise disk(errno.ENOSPC)
-        if seed % 8 == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if seed % 4 == 2:
-            raise ValueError("not mended")
-        if seed % 8 == 3:
-            raise MemoryError
-    yield {"error": seed + experiment.oialr.cutoff}
-
-
-FRAIL = f"{__name__}:frail"
+FRAIL = "tests.objectives:frail"
 ENDS = [State.COMPLETE, State.INTERRUPTED, State.FAILED, State.OUT_OF_MEMORY] + [
     *(State.COMPLETE, State.INTERRUPTED, State.FAILED, State.COMPLETE)
 ]
@@ -129,13 +107,8 @@ def test_a_retry_needs_a_search_to_resume(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def full(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
-    yield {"error": 0.5}
-    raise disk(errno.ENOSPC)
-
-
 def test_a_machine_that_fails_every_trial_ends_the_search(tmp_path: Path) -> None:
-    trials = run(tmp_path, "trials=100", objective=f"{__name__}:full").trials()
+    trials = run(tmp_path, "trials=100", objective="tests.objectives:full").trials()
     assert {trial.state for trial in trials} == {State.INTERRUPTED} and len(trials) < 12
 
 

@@ -15,12 +15,13 @@ from oialr_hpo import search
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.trial import State
+from tests.blobs import EXPERIMENT
 from tests.engines.test_nothing_is_lost import running
 from tests.engines.test_propulate import MPIRUN, SCRIPT, needs_mpi
 from tests.engines.test_search import run
 
 ROOT = Path(__file__).parents[2]
-DIGITS = ["training.epochs=4", "model.arguments.depth=1", "data.train_images=320", "early_stopping.enabled=false"]
+PATIENT = "tests.objectives:patient"
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -43,9 +44,13 @@ def start() -> Iterator[Start]:
         process.wait()
 
 
-def command(out: Path, *options: str) -> list[str]:
-    changes = [part for change in DIGITS for part in ("--set", change)]
-    return [sys.executable, "-m", "oialr_hpo.search", "vit_digits", "--out", str(out), *changes, *options]
+def command(out: Path, *options: str, objective: str | None = PATIENT) -> list[str]:
+    """A search with an objective, or one that trains a network for forty seconds."""
+    given = ["vit_digits", "--set", f"objective={objective}", "--set", "early_stopping.enabled=false"]
+    if objective is None:
+        (file := out.with_name("slow.yaml")).write_text(EXPERIMENT.replace("Blobs", "Slow"))
+        given = [str(file), "--set", "training.epochs=400"]
+    return [sys.executable, "-m", "oialr_hpo.search", *given, "--out", str(out), *options]
 
 
 def wait_for_epoch(out: Path, workers: int = 1) -> None:
@@ -58,13 +63,14 @@ def wait_for_epoch(out: Path, workers: int = 1) -> None:
     raise AssertionError("no epoch in two minutes")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "objective"), [(signal.SIGTERM, None), (signal.SIGHUP, PATIENT), (signal.SIGINT, PATIENT)]
+)
 def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
-    tmp_path: Path, start: Start, number: signal.Signals
+    tmp_path: Path, start: Start, number: signal.Signals, objective: str | None
 ) -> None:
     out = tmp_path / "run"
-    options = ["--trials", "2", "--jobs", "2"]
-    searching = start(*command(out, *options, "--set", "training.epochs=400"))
+    searching = start(*command(out, *(options := ["--trials", "2", "--jobs", "2"]), objective=objective))
     wait_for_epoch(out, workers=2)
     searching.send_signal(number)
     _, errors = searching.communicate(timeout=120)
@@ -73,10 +79,8 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
     interrupted = RunDirectory.open(out).trials()
     assert {trial.state for trial in interrupted} == {State.INTERRUPTED}
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["trial-00000.pt", "trial-00001.pt"]
-    if number is not signal.SIGTERM:
-        return
     reached = {trial.number: len(trial.epochs) for trial in interrupted}
-    searching = start(*command(out, *options, "--set", "training.epochs=400", "--resume"))
+    searching = start(*command(out, *options, "--resume", objective=objective))
     time.sleep(1)
     wait_for_epoch(out)
     while all(len(trial.epochs) == reached[trial.number] for trial in RunDirectory.open(out).trials()):
@@ -92,10 +96,8 @@ def test_a_signal_interrupts_and_resume_goes_on_from_the_checkpoint(
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_to_one_rank_interrupts_all_of_them(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     out = tmp_path / "run"
-    changes = ["training.epochs=400", "model.arguments.depth=1", "data.train_images=320", "trials=20"]
-    objective = "oialr_hpo.objective:evaluate"
     searching = subprocess.Popen(
-        [str(MPIRUN), "-n", "3", sys.executable, "-c", SCRIPT, str(out), objective, "", *changes]
+        [str(MPIRUN), "-n", "3", sys.executable, "-c", SCRIPT, str(out), PATIENT, "", "trials=20"]
     )
     wait_for_epoch(out, workers=3)
     rank = running(out)[-1]
@@ -116,7 +118,7 @@ def test_a_signal_before_the_first_trial_interrupts_too(tmp_path: Path) -> None:
 
 def test_the_time_limit_may_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELEASE", str(tmp_path / "release"))
-    limits = ["trials=3", "time_limit=6s", "at_time_limit=interrupt"]
+    limits = ["trials=3", "time_limit=4s", "at_time_limit=interrupt"]
     trials = run(tmp_path / "run", *limits, objective="tests.objectives:slow").trials()
     assert all(trial.state is State.INTERRUPTED and len(trial.epochs) < 60 for trial in trials)
     more = ["trials=3", "at_time_limit=interrupt"]
@@ -127,9 +129,9 @@ def test_the_time_limit_may_interrupt(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_trial_that_hangs_is_ended_at_its_timeout(tmp_path: Path) -> None:
-    trials = run(tmp_path, "trials=4", "trial_timeout=8s", objective="tests.objectives:hangs").trials()
+    trials = run(tmp_path, "trials=4", "trial_timeout=5s", objective="tests.objectives:hangs").trials()
     assert [trial.state for trial in trials] == [State.FAILED, State.COMPLETE] * 2
-    assert trials[0].reason == "ran longer than trial_timeout, 8s"
+    assert trials[0].reason == "ran longer than trial_timeout, 5s"
 
 
 def test_out_of_memory_is_a_state_of_its_own(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_same_over_mpi(tmp_path: Path) -> None:
 
 def test_metrics_that_are_tensors_are_numbers_and_take_no_fields_place(tmp_path: Path) -> None:
     (tmp_path / "blobs.yaml").write_text(EXPERIMENT)
-    finished = search.run(load(str(tmp_path / "blobs.yaml"), ["score.minimize=seconds"]), out=tmp_path / "run", jobs=2)
+    finished = search.run(load(str(tmp_path / "blobs.yaml"), ["score.minimize=seconds"]), out=tmp_path / "run")
     trials = finished.trials()
     assert [trial.state for trial in trials] == [State.COMPLETE, State.FAILED] * 2
     for trial in trials[::2]:

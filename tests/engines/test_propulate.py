@@ -33,20 +33,20 @@ def mpirun(ranks: int, *command: str) -> "subprocess.CompletedProcess[str]":
 
 def test_every_way_to_fail_is_recorded_and_four_ranks_share_one_budget(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = mpirun(4, "-c", SCRIPT, str(out), "tests.objectives:hazards", "", "trials=54")
+    done = mpirun(4, "-c", SCRIPT, str(out), "tests.objectives:hazards", "", "trials=36")
     assert done.returncode == 0, done.stderr
     trials = RunDirectory.open(out).trials()
-    assert [trial.number for trial in trials] == list(range(54))
-    assert [trial.number for trial in trials if trial.state is State.FAILED] == list(range(0, 54, 3))
+    assert [trial.number for trial in trials] == list(range(36))
+    assert [trial.number for trial in trials if trial.state is State.FAILED] == list(range(0, 36, 3))
     assert len(list((out / "trials").glob("rank-*.jsonl"))) == 4
     assert len({trial.worker for trial in trials}) == 4
-    assert "[54/54]" in done.stdout
+    assert "[36/36]" in done.stdout
 
-    done = mpirun(3, "-c", SCRIPT, str(out), "tests.objectives:hazards", "resume", "trials=60")
+    done = mpirun(3, "-c", SCRIPT, str(out), "tests.objectives:hazards", "resume", "trials=42")
     assert done.returncode == 0, done.stderr
     again = RunDirectory.open(out).trials()
-    assert again[:54] == trials and [trial.number for trial in again] == list(range(60))
-    assert {trial.role for trial in again[54:]} == {Role.PROPOSAL}
+    assert again[:36] == trials and [trial.number for trial in again] == list(range(42))
+    assert {trial.role for trial in again[36:]} == {Role.PROPOSAL}
 
 
 def test_an_error_of_the_search_itself_stops_all_ranks_with_a_message(tmp_path: Path) -> None:

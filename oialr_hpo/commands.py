@@ -32,7 +32,6 @@ COMMANDS = {
     "train": "train with given settings, once per seed",
     "figures": "pictures of a trial's weights, as in the paper's Figure 1, and of its ranks",
     "reproduce": "tables of the paper, or methods compared on any experiment",
-    "probe": "a short dense training that narrows a search",
     "utilization": "utilized rank: how much of each layer's space the data use",
     "benchmark": "how fast things are, and how good the samplers",
     "completion": "what bash or zsh needs to complete these commands, their options and values",

@@ -45,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         resume=options.resume,
         retry=map(State, options.retry),
         start_from=options.start_from,
-        probe=options.probe,
         data_dir=options.data_dir,
         stage_dir=options.stage_dir,
         stop=stop,
@@ -123,7 +122,6 @@ def parser() -> Parser:
         metavar="FILE|RUN",
         help="try first what an exported .yaml says, or the best of another run; ranges without a prior believe in it",
     )
-    parser.add_argument("--probe", action="store_true", help="narrow the search first, see oialr_hpo.probe")
     parser.add_argument("--seed", type=natural, metavar="S", help="of the proposals and, with its number, of a trial")
     parser.add_changes()
     parser.add_volume("every epoch of every trial too")

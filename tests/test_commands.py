@@ -19,7 +19,7 @@ from oialr_hpo.benchmark import __main__ as benchmark
 from oialr_hpo.experiment import shipped
 from oialr_hpo.mistake import Mistake, one_line
 
-COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "probe", "list", "init"]
+COMMANDS = ["search", "status", "export", "train", "check", "reproduce", "figures", "list", "init"]
 COMMANDS += ["completion"]
 MODULES = [*COMMANDS, "report.__main__", "utilization.__main__", "benchmark.__main__"]
 ROOT = Path(__file__).parents[1]
@@ -147,7 +147,6 @@ def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pyt
         ("figures", ["run", "--trial", "x"], "argument --trial: x is not a whole number from zero on"),
         ("reproduce", ["table3", "--budget", "nan"], "argument --budget: nan is not a share above 0 and at most 1"),
         ("reproduce", ["table3", "--jobs", "0"], "argument --jobs: 0 is not a whole number above zero"),
-        ("probe", ["vit_digits", "--share", "0"], "argument --share: 0 is not a share above 0 and at most 1"),
         ("train", ["vit_digits", "--threads", "9" * 15], "--threads 999999999999999 is more than 4096"),
         ("train", ["vit_digits", "--threads", "0"], "argument --threads: 0 is not a whole number above zero"),
         ("train", ["vit_digits", "--resume"], "--resume goes on with what --out DIR holds; name it"),

@@ -27,7 +27,6 @@ ON_RUNS = {
     "search": ["vit_digits", *OPTIONS, "--resume", "--out", "RUN"],
     "search ": ["vit_digits", "--start-from", "RUN", "--out", "OUT"],
     "benchmark.__main__": ["stopping", "RUN"],
-    "benchmark.__main__ ": ["probe", "--plain", "RUN", "--probed", "RUN"],
 }
 ON_FILES = {
     "search": ["FILE", "--out", "OUT"],
@@ -36,7 +35,6 @@ ON_FILES = {
     "train ": ["FILE", "--method", "untuned", "--out", "OUT"],
     "check": ["FILE", "--out", "OUT"],
     "reproduce": ["FILE", "--out", "OUT"],
-    "probe": ["FILE", "--out", "OUT"],
     "utilization.__main__": ["FILE", "--out", "OUT"],
     "export": ["RUN", "--top", "3"],
 }
@@ -74,7 +72,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def only_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     for work in (
         *("engines.named.optuna.run", "engines.preflight.rehearse", "training.rehearsal.rehearse", "train.repeat"),
-        *("probe.probe", "reproduce.Runner.measure", "utilization.images.image_task", "engines.staging.stage"),
+        *("reproduce.Runner.measure", "utilization.images.image_task", "engines.staging.stage"),
     ):
         monkeypatch.setattr(f"oialr_hpo.{work}", begin)
 

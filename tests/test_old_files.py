@@ -118,12 +118,12 @@ def test_a_search_over_mpi_goes_on_there_and_in_one_process(old: Path) -> None:
 @needs_mpi
 def test_a_search_in_one_process_goes_on_there_and_over_mpi(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {number: events(old / "optuna", number) for number in range(9)}
-    done = mpirun(2, "-m", "oialr_hpo.search", str(old / "digits.yaml"), "--out", str(old / "optuna"), "--probe",
+    done = mpirun(2, "-m", "oialr_hpo.search", str(old / "digits.yaml"), "--out", str(old / "optuna"),
                   "--resume", "--trials", "9", "--retry", "failed")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert went_on(old / "optuna", 8)
     changes = ["trials=10", "search.model.arguments.num_heads={choices: [1, 2, 5, 3]}"]
-    finished = search.run("digits.yaml", out=old / "optuna", changes=changes, resume=True, probe=True).trials()
+    finished = search.run("digits.yaml", out=old / "optuna", changes=changes, resume=True).trials()
     assert [trial.number for trial in finished] == list(range(10)) and all(trial.finished for trial in finished)
     for number in set(range(9)) - {1, 2, 4, 8}:
         assert events(old / "optuna", number) == before[number]

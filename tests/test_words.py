@@ -181,10 +181,6 @@ def test_a_range_that_excludes_a_start_says_how_to_leave_it_out() -> None:
 def test_files_of_others_are_not_replaced_without_a_word(
     run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    probed = tmp_path / "probed.yaml"
-    probed.write_text("mine")
-    assert "is there already" in line_of("probe", ["vit_digits", "--out", str(probed)], capsys)
-    assert probed.read_text() == "mine"
     for _ in range(2):
         report.main([str(run.path), "--out", str(tmp_path / "page")])
     lines = capsys.readouterr().out.splitlines()
@@ -197,7 +193,6 @@ def test_files_of_others_are_not_replaced_without_a_word(
         ("search", ["vit_digits", "--out"]),
         ("train", ["vit_digits", "--out"]),
         ("train", ["vit_digits", "--weights"]),
-        ("probe", ["vit_digits", "--out"]),
         ("reproduce", ["vit_digits", "--out"]),
         ("utilization.__main__", ["vit_digits", "--out"]),
     ],
@@ -219,7 +214,7 @@ def test_what_cannot_be_written_is_said_before_any_work(
         f"{tmp_path}/a/{'y' * 4096}",
     ):
         line_of(module, [*arguments, place], capsys)
-    wanted_otherwise = tmp_path if "weights" in arguments[-1] or module == "probe" else tmp_path / "file"
+    wanted_otherwise = tmp_path if "weights" in arguments[-1] else tmp_path / "file"
     line_of(module, [*arguments, str(wanted_otherwise)], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

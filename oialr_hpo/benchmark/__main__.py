@@ -18,7 +18,6 @@ NAMES = {
     "utilization": "validation passes that the search for utilized ranks takes, plain and with parts of them",
     "record": "trainings of an experiment, whole curves of many settings, for economy",
     "economy": "how good what a search exports is against what it spends, over recorded trainings; other tools' too",
-    "probe": "whether narrowing the search by a probe pays, from finished searches with and without",
 }
 
 

@@ -18,7 +18,7 @@ from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.progress import begun
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.staging import stage
-from oialr_hpo.engines.worker import Search, threads_per_worker
+from oialr_hpo.engines.worker import Search
 from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
 from oialr_hpo.experiment.objective import GIVEN, is_loaded
 from oialr_hpo.runs.directory import RunDirectory
@@ -53,7 +53,6 @@ class Plan:
     resume: bool
     retry: frozenset[State]
     start_from: Iterable[Path]
-    probe: bool
     data_dir: Path | None
     stage_dir: Path | None
     objective: str | None
@@ -72,8 +71,6 @@ class Plan:
         loggers.load(checked.loggers)
         prepare_data = experiments.find_data if self.stage_dir else experiments.prepare_data
         prepare_data(checked, self.data_dir)
-        if self.probe and checked.task is None:
-            raise ExperimentError("--probe trains the network of a task; this experiment has none, leave it out")
         if self._at_hand(checked):
             experiments.load_objective(checked.objective, self._given)
         return checked
@@ -112,7 +109,7 @@ class Plan:
         return stage(checked, self.data_dir, self.stage_dir) if self.stage_dir else self.data_dir
 
     def prepare(self, checked: Experiment, staged: Path | None, threads: int) -> Search:
-        """Rehearse and probe, then begin the run directory.
+        """Rehearse, then begin the run directory.
 
         Args:
             checked: what `check` gave.
@@ -129,10 +126,6 @@ class Plan:
             self._hold(preflight.find(checked, threads, None if at_hand else self._given, self.stop))
         elif not own and not self.resume:
             self._hold(preflight.rehearse(checked, threads, staged, stop=self.stop))
-        if self.probe:
-            from oialr_hpo.probing import probed
-
-            checked = probed(checked, self.path / "probe.yaml", threads_per_worker(1), staged, self.resume)
         until = time.time() + deadline.left if deadline else None
         where = environment(self.ranks, self.jobs, self.ranks_per_trial) | {"deadline": until}
         directory = RunDirectory.create(self.path, checked, where, self.resume)

@@ -29,7 +29,6 @@ def run(
     resume: bool = False,
     retry: Iterable[State] = (),
     start_from: Iterable[Path] = (),
-    probe: bool = False,
     data_dir: Path | None = None,
     stage_dir: Path | None = None,
     objective: str | Callable[..., Any] | None = None,
@@ -47,8 +46,6 @@ def run(
         resume: go on with the search that `out` holds.
         retry: with `resume`, run the trials again that ended so: `State.FAILED`, `State.OUT_OF_MEMORY`.
         start_from: exported files and run directories whose settings are tried first, see `warm_start.with_starts`.
-        probe: whether a short dense training first narrows the search, see `oialr_hpo.probe`; `out` keeps its file. A
-            script that asks for it needs `if __name__ == "__main__":`, since multiprocessing imports it once more.
         data_dir: where data sets lie.
         stage_dir: on the local disk of every node, where the data is copied first, once per node.
         objective: a function of a module or script, or its name as `package.module:function`, that yields the
@@ -92,7 +89,6 @@ def run(
             resume=resume,
             retry=again,
             start_from=start_from,
-            probe=probe,
             data_dir=data_dir,
             stage_dir=stage_dir,
             objective=named,

@@ -102,7 +102,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} already holds a search; add --resume to go on, or choose another --out"
             )
-        if resume and not any((self.path / name).exists() for name in ("experiment.yaml", "lock", "probe.yaml")):
+        if resume and not any((self.path / name).exists() for name in ("experiment.yaml", "lock")):
             raise RunDirectoryError(
                 f"{self.path} holds no search to go on with;{self._near()} leave out --resume to begin one"
             )
@@ -152,7 +152,7 @@ class RunDirectory:
         """
         earlier = completed(self.experiment)
         before, after = flatten(earlier.dump()), flatten(experiment.dump())
-        free = {*OF_THE_SEARCH, "objective", *earlier.other_methods, *experiment.other_methods}
+        free = {*OF_THE_SEARCH, "objective", "evidence", *earlier.other_methods, *experiment.other_methods}
         differing = [key for key in before | after if before.get(key) != after.get(key)]
         fixed = [key for key in differing if key.split(".")[0] not in free]
         if fixed:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from oialr_hpo import experiment, probe, reproduce, search, status, train
+from oialr_hpo import experiment, reproduce, search, status, train
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.export import export
 from oialr_hpo.mistake import Mistake
@@ -107,8 +107,6 @@ def test_what_an_objective_cannot_do_is_refused(file: str, capsys: pytest.Captur
         (train, "--split", "test"),
         (train, "--weights", "w.safetensors"),
         (reproduce,),
-        (probe,),
-        (search, "--probe"),
     ):
         with pytest.raises(SystemExit, match="2"):
             door.main([file, *arguments])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oialr_hpo import check, probe, reproduce, search, train
+from oialr_hpo import check, reproduce, search, train
 from oialr_hpo.engines import preflight
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, ExperimentError
@@ -85,7 +85,7 @@ def test_mistakes_are_one_line_of_every_command_and_nothing_is_written(
 
     monkeypatch.setattr(preflight, "rehearse", rehearse)  # without a process of its own, which the next test has
     monkeypatch.chdir(tmp_path)
-    for main in (search.main, train.main, reproduce.main, probe.main, utilization.main):
+    for main in (search.main, train.main, reproduce.main, utilization.main):
         options = ["--out", "run"] if main is train.main else []
         with pytest.raises(SystemExit, match="2"):
             main(["vit_digits", *UNKNOWN, *options])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
+from sklearn.utils import shuffle
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 from oialr_hpo import load_low_rank
@@ -24,13 +25,13 @@ CONFIG = ViTConfig(
 
 
 def rows() -> list[dict[str, Any]]:
-    images, labels = load_digits(return_X_y=True)
+    images, labels = shuffle(*load_digits(return_X_y=True), random_state=0)
     pixels = torch.tensor(images / 8 - 1, dtype=torch.float32).view(-1, 1, 8, 8)
     return [{"pixel_values": image, "labels": int(label)} for image, label in zip(pixels, labels, strict=True)]
 
 
 def main(epochs: int) -> None:
-    data, callback = rows(), OIALRCallback(delay=0.33, frequency=0.05, cutoff=0.2, step_fraction=0.3)
+    data, callback = rows(), OIALRCallback(delay=0.33, cutoff=0.1)
     trainer = Trainer(
         ViTForImageClassification(CONFIG),
         TrainingArguments(
@@ -51,7 +52,8 @@ def main(epochs: int) -> None:
     assert callback.oialr is not None
     print(callback.oialr.report)
 
-    trainer.save_model("runs/huggingface")  # merged: plain layers, two thin ones where that is cheaper
+    # merged: plain layers, two thin ones where that is cheaper; under the names that the network itself has
+    trainer.model.save_pretrained("runs/huggingface", save_original_format=False)
     again = load_low_rank(ViTForImageClassification(CONFIG), load_file("runs/huggingface/model.safetensors"))
     images = torch.stack([row["pixel_values"] for row in data[1400:]])
     labels = torch.tensor([row["labels"] for row in data[1400:]])

@@ -150,7 +150,7 @@ def test_the_notebook(searched: RunDirectory, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_committed_of_the_notebook_is_small() -> None:
-    assert (EXAMPLES / "analysis.ipynb").stat().st_size < 200_000
+    assert (EXAMPLES / "analysis.ipynb").stat().st_size < 120_000
 
 
 def test_each_is_short_and_stands_with_its_commands_on_their_page() -> None:

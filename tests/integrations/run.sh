@@ -16,4 +16,4 @@ fi
 source "$VENV/bin/activate"
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-python -m pytest tests/integrations "$@"
+python -m pytest tests/integrations tests/examples/test_examples.py::test_a_callback_of_hugging_face_s_trainer "$@"

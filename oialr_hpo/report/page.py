@@ -14,6 +14,7 @@ from oialr_hpo.report.charts import Chart
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.report.look import COLORS, WORDS
 from oialr_hpo.runs.printing import clock
+from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.trial import State
 
 
@@ -70,9 +71,10 @@ def _facts(facts: Facts) -> list[tuple[str, str]]:
     if usage.utilization is not None:
         shown.append(("of the workers' time spent training", f"{usage.utilization:.1%}"))
     if facts.winners:
-        winner = facts.winners[0]
+        winner = standings(facts.trials)[0]
         if len(facts.goals) == 1:
-            shown.insert(0, (f"best score, trial {winner.number}", f"{winner.score:.4g}"))
+            of = "" if winner.deviation is None else f", mean of {len(winner.counted)}"
+            shown.insert(0, (f"best score{of}, trial {winner.trial.number}", f"{winner.scores[0]:.4g}"))
         if facts.untuned and facts.untuned.score is not None and len(facts.goals) == 1:
             shown.insert(1, ("the untuned settings' score", f"{facts.untuned.score:.4g}"))
     return shown

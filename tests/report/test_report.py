@@ -22,6 +22,7 @@ from oialr_hpo.report.look import styled
 from oialr_hpo.report.write import write
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
+from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.trial import Role, State
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -94,6 +95,13 @@ def test_every_search_has_a_report(full: RunDirectory, tmp_path: Path, kind: str
     rendered = page.render(facts, drawn)
     for name in ALL:
         assert (f'id="chart-{name}"' in rendered) == (name not in absent)
+
+
+def test_the_best_score_of_the_page_is_the_mean_that_won(full: RunDirectory, written: list[Path]) -> None:
+    winner = standings(full.trials())[0]
+    of = "" if winner.deviation is None else f", mean of {len(winner.counted)}"
+    shown = f"<b>{winner.scores[0]:.4g}</b><span>best score{of}, trial {winner.trial.number}</span>"
+    assert shown in written[0].read_text()
 
 
 def test_the_page_needs_no_network_and_holds_no_markup_of_others(written: list[Path]) -> None:

@@ -71,7 +71,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def only_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     for work in (
-        *("engines.named.optuna.run", "engines.preflight.rehearse", "training.rehearsal.rehearse", "train.repeat"),
+        *("engines.named.optuna.run", "engines.preflight._carried_out", "training.rehearsal.rehearse", "train.repeat"),
         *("reproduce.Runner.measure", "utilization.images.image_task", "engines.staging.stage"),
     ):
         monkeypatch.setattr(f"oialr_hpo.{work}", begin)

@@ -13,10 +13,10 @@ from oialr_hpo.engines import preflight
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.runs.trial import State
-from oialr_hpo.training import devices, rehearsal
+from oialr_hpo.training import devices
 from oialr_hpo.utilization import __main__ as utilization
 from tests.engines.test_propulate import MPIRUN, needs_mpi
-from tests.training.test_rehearsal import own
+from tests.training.test_rehearsal import own, rehearsed_here
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
@@ -79,11 +79,7 @@ def test_a_process_that_dies_is_a_mistake_and_one_that_hangs_is_none(
 def test_mistakes_are_one_line_of_every_command_and_nothing_is_written(
     tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rehearse(experiment: Any, threads: int, data_dir: Any, splits: Any = ("validation",), stop: Any = None) -> None:
-        for split in splits:
-            list(rehearsal.rehearse(experiment, seed=0, split=split))
-
-    monkeypatch.setattr(preflight, "rehearse", rehearse)  # without a process of its own, which the next test has
+    monkeypatch.setattr(preflight, "rehearse", rehearsed_here)  # without a process of its own, which the next test has
     monkeypatch.chdir(tmp_path)
     for main in (search.main, train.main, reproduce.main, utilization.main):
         options = ["--out", "run"] if main is train.main else []

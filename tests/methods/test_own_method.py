@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 from oialr_hpo import methods, search
+from oialr_hpo.engines import preflight
 from oialr_hpo.engines.early_stopping import curve
 from oialr_hpo.experiment import Experiment, ExperimentError, load
 from oialr_hpo.runs.directory import RunDirectory
@@ -18,6 +19,7 @@ from oialr_hpo.training.objective import evaluate
 from tests.engines.test_propulate import mpirun, needs_mpi
 from tests.methods.interruption import interrupted_after
 from tests.tiny_task import tiny
+from tests.training.test_rehearsal import rehearsed_here
 
 OWN = "tests.methods.own"
 EXPERIMENT = f"""
@@ -216,8 +218,14 @@ def test_its_settings_are_checked_like_the_files_others(change: str, text: str, 
     ],
 )
 def test_a_search_with_one_that_fails_at_once_writes_nothing(
-    method: str, text: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str,
+    text: str,
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(preflight, "rehearse", rehearsed_here)
     with pytest.raises(SystemExit) as end:
         main("search", file, "--set", f"method={OWN}:{method}", "--out", tmp_path / "run")
     error = capsys.readouterr().err

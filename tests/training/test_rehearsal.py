@@ -25,6 +25,14 @@ def rehearsed(experiment: Experiment, split: Any = "validation") -> list[dict[st
     return list(rehearse(experiment, seed=0, split=split))
 
 
+def rehearsed_here(
+    experiment: Experiment, threads: int, data_dir: Any, splits: Any = ("validation",), stop: Any = None
+) -> None:
+    """In the place of `preflight.rehearse`: without a process of its own."""
+    for split in splits:
+        list(rehearse(experiment, seed=0, split=split))
+
+
 def own(task: str, directory: Path, *changes: str) -> Experiment:
     file = directory / "own.yaml"
     file.write_text(OWN.format(task=task))

@@ -1,12 +1,10 @@
-"""The optimizer of an experiment, with a network's parameters in their groups.
-
-timm, which takes as long to import as torch, is imported where it makes the groups.
-"""
+"""The optimizer of an experiment, with a network's parameters in their groups."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from oialr_hpo.experiment import Training
@@ -42,8 +40,6 @@ def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
                 f"training.layer_decay: {type(model).__name__} does not tell its layers, as timm's networks do by "
                 "group_matcher; set it to 1"
             )
-        from timm.optim import param_groups_layer_decay
-
         groups: list[Any] = param_groups_layer_decay(
             model,
             settings.weight_decay,
@@ -54,7 +50,5 @@ def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
         return groups
     if settings.decay_bias_and_norm:
         return model.parameters()
-    from timm.optim import param_groups_weight_decay
-
     groups = param_groups_weight_decay(model, settings.weight_decay, no_weight_decay_list=exempt)
     return groups

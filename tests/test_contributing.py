@@ -4,6 +4,8 @@ import importlib
 import os
 import re
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +33,17 @@ LONGEST = 22
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The directory that a contributor works in, with the files that earlier sections showed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     for text in EXAMPLES.values():
         written(text, tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]:
+        if str(sys.modules[name].__file__).startswith(str(tmp_path)):
+            del sys.modules[name]  # other pages have files of these names
 
 
 def written(text: str, directory: Path) -> list[Path]:

@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
 import torch
 
-from oialr_hpo.benchmark import economy, record
+from oialr_hpo import search as search_command
+from oialr_hpo import train
+from oialr_hpo.benchmark import economy, record, winners
 from oialr_hpo.benchmark.__main__ import main
 from oialr_hpo.benchmark.economy_peers import REPEATED, known
 from oialr_hpo.benchmark.economy_search import search
 from oialr_hpo.benchmark.economy_trunks import Trunks
 from oialr_hpo.benchmark.recorded_world import World
 from oialr_hpo.benchmark.records import Records, built_in
+from oialr_hpo.runs.directory import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +142,27 @@ def test_every_setting_is_recorded_with_every_seed(tmp_path: Path, monkeypatch: 
         seeds = (error[place, :, 0] - settings["model.x"]).round(3).tolist()
         assert seeds == [pytest.approx(place % 7, abs=1e-2), pytest.approx((10**6 + place) % 7, abs=1e-2)]
         assert np.diff(error[place]) == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_what_searches_claim_stands_beside_fresh_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own.py").write_text(OBJECTIVE)
+    (tmp_path / "own.yaml").write_text(FILE)
+    run = str(tmp_path / "run")
+    search_command.main([str(tmp_path / "own.yaml"), "--out", run, "--trials", "3", "-q"])
+    train.main([run, "--seeds", "7", "8", "9", "--out", f"{run}-fresh", "-q"])
+    capsys.readouterr()
+    winners.main([run])
+    said = capsys.readouterr().out.splitlines()
+    best = min(trial.scores[0] for trial in RunDirectory.open(tmp_path / "run").trials())
+    fresh = fmean(trial.scores[0] for trial in RunDirectory.open(tmp_path / "run-fresh").trials())
+    assert said[1].split()[:4] == ["run", f"{best:.4f}", "1", f"{fresh:.4f}"]
+    assert said[-3].startswith(f"1 searches: {fresh:.4f}") and said[-1] == "9 epochs a search"
+    with pytest.raises(SystemExit, match="2"):
+        winners.main([f"{run}-fresh"])
 
 
 def test_branches_share_the_dense_beginning_of_a_trunk() -> None:

@@ -15,6 +15,7 @@ NAMES = {
     "search": "how fast the samplers find good settings; under mpirun, also how busy the ranks are",
     "startup": "how long the ranks of a search take to be ready, and what they hold, against plain Propulate",
     "stopping": "what early stopping would have saved in finished searches, and cost",
+    "winners": "whether what finished searches export is worth what they say, with fresh seeds",
     "utilization": "validation passes that the search for utilized ranks takes, plain and with parts of them",
     "record": "trainings of an experiment, whole curves of many settings, for economy",
     "economy": "how good what a search exports is against what it spends, over recorded trainings; other tools' too",

@@ -9,6 +9,7 @@ from oialr_hpo.benchmark.recorded_world import World
 from oialr_hpo.engines.desk import Desk
 from oialr_hpo.engines.early_stopping import Point, stopped
 from oialr_hpo.engines.proposer import Proposer
+from oialr_hpo.experiment.settings import EarlyStopping, Finalists
 from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.scoring import judge, rate_unfinished
@@ -57,8 +58,9 @@ def search(
         kills: what early stopping stops has ended, instead of waiting.
         trunks: which some proposals branch off.
     """
-    whole = {"dense_baseline": False, "sampler.name": "tpe", "early_stopping.enabled": True, "seed": APART * seed}
-    experiment = world.experiment.model_copy(deep=True).with_settings(whole | dict(changes))
+    plain = {"early_stopping": EarlyStopping(), "finalists": Finalists()}  # unlike what was recorded
+    usual = {"dense_baseline": False, "sampler.name": "tpe", "seed": APART * seed}
+    experiment = world.experiment.model_copy(update=plain, deep=True).with_settings(usual | dict(changes))
     desk = Desk(experiment, workers, [], say=lambda text: None)
     proposer = Proposer(experiment, [], workers, desk)
     running: list[tuple[float, int, Trial, list[dict[str, Any]]]] = []  # when a worker's next epoch ends

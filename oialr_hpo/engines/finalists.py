@@ -1,9 +1,11 @@
 """Which settings are trained again with fresh seeds: the winner is to be good, not lucky.
 
 Of many noisy scores the best one is luck in part. So the last part of a search goes into its best few settings. Each is
-trained once more, the most promising first, then again those that have been trained least. Settings whose mean lies
-clearly behind the best one's, or that fail, drop out, and the next best take their place (a race, as in irace, López-
-Ibáñez et al. 2016). With several goals the Pareto front is trained again, those first that have been trained least.
+trained once more, the most promising first, then again those that have been trained least. The field narrows as the
+trainings are spent, down to the best two (as in sequential halving, Karnin et al. 2013): a mean of many is worth what
+it says. Settings whose mean lies clearly behind the best one's, or that fail, drop out sooner, and the next best take
+their place (a race, as in irace, López-Ibáñez et al. 2016). With several goals the Pareto front is trained again, those
+first that have been trained least.
 
 Only fresh trainings count for the mean: the first one was chosen for its score.
 """
@@ -17,6 +19,8 @@ from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.runs.ranking import Standing, front, noise, standings
 from oialr_hpo.runs.trial import Role, Trial
 
+FEWEST = 2
+"""So many settings are in the race to its end."""
 DEVIATIONS = 2.0
 """Of the difference between two means: settings that lie further behind drop out."""
 
@@ -76,8 +80,9 @@ class Finalists:
         taken = {*self._running.values()}
         racing = [standing for standing in ranked if standing.fresh or standing.key in taken]
         others = [standing for standing in ranked if standing not in racing]
-        alive = self._not_behind(racing)
-        return alive + others[: max(0, self._count - len(alive))]
+        room = max(min(FEWEST, self._count), math.ceil(self._count * self.left / self.budget))
+        alive = self._not_behind(racing)[:room]
+        return alive + others[: room - len(alive)]
 
     def _not_behind(self, racing: list[Standing]) -> list[Standing]:
         """Those that are not clearly behind the best one, which is the first."""

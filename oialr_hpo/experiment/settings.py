@@ -105,7 +105,7 @@ class Finalists(Section):
     oialr_hpo.engines.finalists."""
 
     count: int | None = Field(
-        default=None, ge=0, description="settings that are trained again; null: half as many as trainings; 0: none"
+        default=None, ge=0, description="settings that the race begins with; null: half as many as trainings; 0: none"
     )
     share: Share = Field(default=0.25, description="of the search's trials, and of its time limit, that this takes")
 

@@ -82,10 +82,11 @@ def test_winners_are_better_and_say_what_they_are_worth(experiment: Experiment) 
 
 
 def test_settings_that_fail_with_a_fresh_seed_drop_out(experiment: Experiment) -> None:
-    lowest = min(noisy(trial) for trial in searched(experiment, noisy)[:15])
-    trials = searched(
-        experiment, lambda trial: None if trial.role is Role.FINALIST and trial.number == 15 else noisy(trial)
-    )
+    def outcome(trial: Trial) -> float | None:
+        return None if trial.role is Role.FINALIST and trial.number == 15 else noisy(trial)
+
+    lowest = min(noisy(trial) for trial in searched(experiment, noisy, workers=1)[:15])
+    trials = searched(experiment, outcome, workers=1)
     failed = trials[15]
     assert failed.state is State.FAILED and noisy(replace(failed, seed=trials_of(trials, failed)[0].seed)) == lowest
     assert len(trials_of(trials, failed)) == 2
@@ -105,6 +106,18 @@ def test_settings_that_are_clearly_behind_make_room(experiment: Experiment) -> N
     behind = trials[30]
     assert all(trial.role is Role.FINALIST for trial in trials[30:])
     assert len({as_text(trial.settings) for trial in trials[30:]}) >= 2 and behind in trials_of(trials, behind)
+
+
+def test_the_field_narrows_to_the_best_two(experiment: Experiment) -> None:
+    trials = searched(experiment.with_settings({"trials": 80, "finalists.count": 10}), noisy)
+    finalists = [trial for trial in trials if trial.role is Role.FINALIST]
+    assert (
+        len({as_text(trial.settings) for trial in finalists[-4:]})
+        == 2
+        < len({as_text(trial.settings) for trial in finalists})
+    )
+    trained = Counter(as_text(trial.settings) for trial in finalists)
+    assert trained[standings(trials)[0].key] == max(trained.values()) >= 4
 
 
 @given(

@@ -37,6 +37,8 @@ def begun(
     stops = ", bad ones stopped early" if experiment.early_stopping.enabled else ""
     if finalists := experiment.finalists.budget(experiment.trials):
         stops += f", {finalists} of them train the best settings again"
+    if experiment.stop_when is not None:
+        stops += f", fewer once a better one is less likely than {experiment.stop_when:.0%}"
     budget = f"{_count(experiment.trials, 'trial')}{limit}{stops}"
     return "\n".join(
         [

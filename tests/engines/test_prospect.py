@@ -115,7 +115,9 @@ def test_a_search_says_that_it_ended_early_and_may_be_gone_on_with(
 ) -> None:
     run = search.run(experiments.load("own.yaml"), out=own / "run")
     check_ended_early(run)
-    assert f"{run.concluded}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "40 trials" in said and "fewer once a better one is less likely than 50%" in said
+    assert f"{run.concluded}\n" in said
     before = len(run.trials())
     resumed = search.run(experiments.load("own.yaml", ["stop_when=null"]), out=own / "run", resume=True)
     assert len(resumed.trials()) == 40 > before and resumed.concluded is None

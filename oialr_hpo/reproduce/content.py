@@ -12,7 +12,7 @@ from oialr_hpo.methods import METHODS as BUILT_IN
 from oialr_hpo.reproduce.comparison import DENSE, METHODS, Comparison, Measured, Row
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.ranking import best
+from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.trial import State, Trial
 
 DIFFERENCE = "top1_difference"
@@ -117,23 +117,25 @@ def _row(of: Row, measured: Measured | None, paper: Mapping[str, Any]) -> dict[s
         row["metrics"]["minutes"] = _statistics([trial.seconds / 60 for trial in trials])
     if measured.searched:
         searched, usage = measured.searched.trials(), measured.searched.usage()
-        (winner,) = best(searched)
+        winner = standings(searched)[0]
         row["search"] = {
             "trials": sum(trial.finished for trial in searched),
             "settings": len(measured.searched.experiment.space),
             "training_seconds": usage.training,
             "elapsed_seconds": usage.elapsed,
-            "best": winner.settings,
+            "best": winner.trial.settings,
         }
         again = _complete(measured.again) if measured.again else []
         row["selection"] = {
             "direction": measured.searched.experiment.score.goals[0].direction,
-            "won": winner.score,
-            "seed": winner.seed,
+            "won": winner.scores[0],
+            "seed": winner.trial.seed,
             "again": _statistics([trial.scores[0] for trial in again]) if again else None,
             "again_seeds": [trial.settings["seed"] for trial in again],
             "test": _statistics([trial.scores[0] for trial in trials]) if trials else None,
         }
+        if winner.fresh:
+            row["selection"]["fresh_seeds"] = [trial.seed for trial in winner.fresh]
     return row
 
 

@@ -107,6 +107,8 @@ def _selection(rows: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any])
     for row in rows:
         selection = row["selection"]
         again = number("error", selection["again"]) or "not computed"
-        won = f"{selection['won']:.4f} (seed {selection['seed']}, best of {row['search']['trials']})"
+        fresh = len(selection.get("fresh_seeds", []))
+        of = f"mean of {fresh} fresh seeds" if fresh > 1 else f"seed {selection['seed']}"
+        won = f"{selection['won']:.4f} ({of}, best of {row['search']['trials']})"
         lines.append([label(row, experiment), won, again, number("error", selection["test"]) or "failed"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

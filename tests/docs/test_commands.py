@@ -134,7 +134,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
         r"reproduce (vgg_digits|vgg16_cifar) .*--methods dense",
         Parse("reduced, the comparisons' tests run several methods"),
     ),
-    (r"measured", r"search vit_digits|train vgg16_cifar|utilization vgg16_cifar|benchmark", Parse(HOURS)),
+    (r"measured", r"search vit_digits|train runs|train vgg16_cifar|utilization vgg16_cifar|benchmark", Parse(HOURS)),
     (r"README|cluster", r"^(cp|sbatch|bash|apptainer)\b", Exists(OTHER_MACHINE)),
     (r"measured", r"^git show ", Exists("it needs an earlier commit")),
     (r"design", r"^bash launch/", Exists("they run the tests, or want GPUs")),

@@ -57,9 +57,8 @@ class Desk:
 
     First come the trials that an earlier session left unfinished, then the dense baseline, then the given starts, then
     proposals, unless these are not worth their while any more, see `Prospect`, then settings that were good once more,
-    see `Finalists`. What earlier sessions finished counts against
-    the budget and is not repeated. A trial that waits goes on before a new one begins, or once nothing is proposed any
-    more, see `Paused`.
+    see `Finalists`. What earlier sessions finished counts against the budget and is not repeated. A trial that waits
+    goes on before a new one begins, or once nothing is proposed any more, see `Paused`.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Desk:
         self._rungs = Rungs(experiment, earlier if experiment.early_stopping.enabled else ())
         self._paused = Paused(experiment, self._rungs, earlier, checkpoint)
         self._finalists = Finalists(experiment, earlier)
-        self._prospect = Prospect(experiment, earlier) if experiment.stop_when is not None else None
+        self._prospect = Prospect(experiment) if experiment.stop_when is not None else None
         self._say, self._conclude = say, conclude
         limit, share = experiment.time_limit, experiment.finalists.share
         self._time_of_finalists = share * seconds(limit) if limit and self._finalists.budget else 0.0
@@ -161,7 +160,9 @@ class Desk:
 
     def _concludes(self) -> bool:
         """Whether the proposals that are left are not worth their while; then they are left out."""
-        if not self._prospect or self._given or not (why := self._prospect.verdict(self._proposals)):
+        if not self._prospect or self._given:
+            return False
+        if not (why := self._prospect.verdict(self._finalists.trials, self._proposals)):
             return False
         self._progress.less(self._proposals)
         self._new = self._finalists.left
@@ -208,8 +209,6 @@ class Desk:
             self._kept.ended(trial)
         self._paused.ended(trial)
         self._finalists.ended(trial)
-        if self._prospect:
-            self._prospect.ended(trial)
         self._interrupted |= trial.state is State.INTERRUPTED
         self._faults = self._faults + 1 if trial.state is State.INTERRUPTED and trial.reason else 0
         if self._faults >= HOPELESS:

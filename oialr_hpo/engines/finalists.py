@@ -35,13 +35,14 @@ class Finalists:
     Attributes:
         budget: trainings of finalists in the whole search.
         begun: of them so far.
+        trials: of all roles that have ended.
     """
 
     def __init__(self, experiment: Experiment, earlier: Iterable[Trial] = ()):
         self.budget = experiment.finalists.budget(experiment.trials)
         self._count = experiment.finalists.count or max(2, math.ceil(self.budget / 2))
         self._several_goals = len(experiment.score.metrics) > 1
-        self._trials: list[Trial] = []
+        self.trials: list[Trial] = []
         self._running: dict[int, str] = {}  # which settings
         self.begun = 0
         for trial in earlier:
@@ -59,7 +60,7 @@ class Finalists:
         """Learn how a trial ended."""
         if trial.state.final:
             self._running.pop(trial.number, None)
-            self._trials.append(trial)
+            self.trials.append(trial)
 
     def next(self, number: int) -> dict[str, Value] | None:
         """The settings that a trial of this number trains again; None where no settings have a score."""
@@ -75,8 +76,8 @@ class Finalists:
     def _field(self) -> list[Standing]:
         """The settings that are still in the race, best first."""
         if self._several_goals:
-            return front(self._trials)
-        ranked = standings(self._trials)
+            return front(self.trials)
+        ranked = standings(self.trials)
         taken = {*self._running.values()}
         racing = [standing for standing in ranked if standing.fresh or standing.key in taken]
         others = [standing for standing in ranked if standing not in racing]

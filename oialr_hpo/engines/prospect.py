@@ -4,7 +4,7 @@ What to expect of it is measured against the noise of a score. That is known onc
 again, so a few of them are before the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from oialr_hpo import samplers
 from oialr_hpo.experiment import Experiment
@@ -23,31 +23,25 @@ class Prospect:
 
     Args:
         experiment: which has a `stop_when`.
-        earlier: trials of earlier sessions.
     """
 
-    def __init__(self, experiment: Experiment, earlier: Iterable[Trial] = ()):
+    def __init__(self, experiment: Experiment):
         assert experiment.stop_when is not None
         self._enough, self._space = experiment.stop_when, experiment.space
         self._proposals = experiment.trials - experiment.finalists.budget(experiment.trials)
-        self._trials = [trial for trial in earlier if trial.state.final]
         self._judged = 0  # so many trials had ended
-
-    def ended(self, trial: Trial) -> None:
-        """Learn how a trial ended."""
-        if trial.state.final:
-            self._trials.append(trial)
 
     def asks_for_noise(self, left: int, finalists: int) -> bool:
         """Whether a finalist is to be trained before `left` more proposals, after so many finalists."""
         return finalists < NOISE_REPEATS and left <= UNKNOWN * self._proposals
 
-    def verdict(self, left: int) -> str | None:
-        """Why `left` more proposals are not worth their while; None: they may be, or nothing new is known."""
-        if self._judged == len(self._trials):
+    def verdict(self, trials: Sequence[Trial], left: int) -> str | None:
+        """Why, after all the `trials` that have ended, `left` more proposals are not worth their while; None: they may
+        be, or nothing new is known."""
+        if self._judged == len(trials):
             return None
-        self._judged = len(self._trials)
-        ranked = standings(self._trials)
+        self._judged = len(trials)
+        ranked = standings(trials)
         deviation, repeats = noise(ranked)
         if repeats < NOISE_REPEATS or len(ranked) < len(self._space):
             return None

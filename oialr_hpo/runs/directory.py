@@ -143,9 +143,10 @@ class RunDirectory:
     def check_fits(self, experiment: Experiment) -> None:
         """Refuse to mix trials of different experiments in one directory.
 
-        The budget, the sampler and early stopping may change, sections of methods that no trial is trained with, and
-        the search space, as long as every trial lies in it: one that ran before a setting was searched had the file's
-        own value. Of the objective, which older directories do not name, `oialr_hpo.engines.plan` sees to that.
+        The budget, the sampler and early stopping may change, where settings come from, sections of methods that no
+        trial is trained with, and the search space, as long as every trial lies in it: one that ran before a setting
+        was searched had the file's own value. Of the objective, which older directories do
+        not name, `oialr_hpo.engines.plan` sees to that.
 
         Raises:
             RunDirectoryError: something else differs; the message lists it.

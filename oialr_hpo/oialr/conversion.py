@@ -19,6 +19,7 @@ from oialr_hpo.oialr.merging import thin_layer
 from oialr_hpo.oialr.optimizers import Optimizers
 from oialr_hpo.oialr.planning import Layer, Report, plan
 from oialr_hpo.oialr.recurrent import RECURRENT, Recurrent
+from oialr_hpo.oialr.saved_names import under_own_names
 
 STORED = ("weight", "u", "sigma", "vt", "down.weight", "up.weight")  # a weight's keys: dense, low-rank, merged
 
@@ -123,7 +124,8 @@ def load_low_rank(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modu
 
     The model takes on the shapes of the state, and is returned. A tied weight may be stored once, as
     `safetensors.torch.save_model` does; either of both may be inside torch.compile or DistributedDataParallel, also in
-    parts. Raises RuntimeError, as `load_state_dict` does, for keys that do not fit.
+    parts; names may be those under which transformers saves the network. Raises RuntimeError, as `load_state_dict`
+    does, for keys that do not fit.
     """
     network = unwrapped(model)
     layers, state = plan(network), _under_names_of(network, state_dict)
@@ -170,6 +172,7 @@ def _under_names_of(network: nn.Module, state_dict: Mapping[str, Tensor]) -> dic
     state = {plain(key): value for key, value in state_dict.items()}
     if "module" not in modules and any(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+    state = under_own_names(network, state)
     places: dict[nn.Module, list[str]] = {}  # a module under two names may be stored under one of them
     for name, module in network.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from oialr_hpo.oialr import OIALR
+from oialr_hpo.oialr.saved_names import under_own_names
 
 
 class ArrivingStates:
@@ -46,7 +47,11 @@ class ArrivingStates:
         self._handle.remove()
 
     def _look(self, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        arrived = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        came = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        arrived = under_own_names(network, came)
+        for key in came.keys() - arrived.keys():
+            del state[f"{prefix}{key}"]
+        state.update({f"{prefix}{key}": value for key, value in arrived.items()})
         ranks = {
             stem: len(value)
             for key, value in arrived.items()

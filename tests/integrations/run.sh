@@ -9,7 +9,7 @@ VENV=${VENV:-.venv-integrations}
 if [ ! -e "$VENV/complete" ] || [ pyproject.toml -nt "$VENV/complete" ]; then
     echo "installing into $VENV (about 6 GB, some minutes the first time)"
     "$PYTHON" -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[test,integrations]"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[mpi,test,integrations]"
     touch "$VENV/complete"
 fi
 # shellcheck disable=SC1091

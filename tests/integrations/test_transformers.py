@@ -47,20 +47,47 @@ def cut(name: str, cutoff: float):
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("merged", [False, True])
-def test_what_save_pretrained_writes_is_loaded(tmp_path, name, merged):
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_save_pretrained_writes_is_loaded(tmp_path, name, merged, renamed):
     """Low-rank or merged, `load_low_rank` gives a network made from the saved configuration the shapes of the file.
 
-    In the hub's format, the default, layers are renamed: what `load_low_rank` reads has the network's own names.
+    In the hub's format, the default, a ViT's layers are renamed.
     """
     model, oialr = cut(name, 0.6)
     if merged:
         oialr.merge()
     inputs = batch(name)
     expected = model(**inputs).logits
-    model.save_pretrained(tmp_path, save_original_format=False)
+    model.save_pretrained(tmp_path, save_original_format=renamed)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert any(key.startswith("vit.encoder.layer.0.attention.attention.query.") for key in saved) == (
+        renamed and name == "vit"
+    )
     loaded = build(name)[0].from_config(transformers.AutoConfig.from_pretrained(tmp_path))
-    load_low_rank(loaded, load_file(tmp_path / "model.safetensors"))
+    load_low_rank(loaded, saved)
     torch.testing.assert_close(loaded.eval()(**inputs).logits, expected)
+
+
+def test_one_that_came_by_from_pretrained_is_saved_and_loaded_too(tmp_path):
+    build("vit")[1].save_pretrained(tmp_path / "dense")
+    model = build("vit")[0].from_pretrained(tmp_path / "dense")
+    OIALR(model, None, delay=0, frequency=1)
+    model.eval().save_pretrained(tmp_path / "low_rank")
+    loaded = build("vit")[0].from_pretrained(tmp_path / "dense")
+    load_low_rank(loaded, load_file(tmp_path / "low_rank" / "model.safetensors"))
+    inputs = batch("vit")
+    torch.testing.assert_close(loaded.eval()(**inputs).logits, model(**inputs).logits)
+
+
+def test_weights_that_are_split_when_saved_are_refused_with_the_remedy(tmp_path):
+    config = transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=2)
+    model = transformers.MixtralForCausalLM(config)
+    OIALR(model, None, delay=0, frequency=1)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="splits weights of this network when it saves them; save it by"):
+        load_low_rank(transformers.MixtralForCausalLM(config), load_file(tmp_path / "model.safetensors"))
+    model.save_pretrained(tmp_path, save_original_format=False)
+    load_low_rank(transformers.MixtralForCausalLM(config), load_file(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -78,8 +78,9 @@ def parser() -> Parser:
         type=_rows,
         nargs="+",
         metavar="M",
-        help="which rows: dense; 'dense, tuned'; untuned, tuned: of the experiment's method; NAME, such as rigl: both "
-        "of that method; 'NAME, tuned' (default: the first four, and both of each method of the published table)",
+        help="which rows: dense; 'dense, tuned'; untuned, tuned: of the experiment's method; NAME, such as rigl, or "
+        "package.module:Class: both of that method; 'NAME, tuned' (default: the first four, and both of each method of "
+        "the published table)",
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
     parser.add_changes()

@@ -6,9 +6,9 @@ from pathlib import Path
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.methods import METHODS as BUILT_IN
-from oialr_hpo.methods import name_of
+from oialr_hpo.methods import load_method, name_of
 from oialr_hpo.mistake import hint
-from oialr_hpo.reproduce.comparison import DENSE, METHODS, STATES, Comparison, Row
+from oialr_hpo.reproduce.comparison import DENSE, METHODS, STATES, Comparison, Row, is_there
 from oialr_hpo.reproduce.variants import load, shorten
 
 
@@ -22,9 +22,14 @@ def rows(text: str) -> list[Row]:
     if method in STATES and not state:
         return [Row(None, method == "tuned")]
     known = BUILT_IN.names()
-    if method not in known or state not in ("", *STATES):
-        near = "" if method in known else hint(method, [*known, *STATES])
-        raise ValueError(f"no row {text!r};{near} choose {', '.join([*STATES, *known])}, or such as 'dense, tuned'")
+    if not is_there(method) or state not in ("", *STATES):
+        near = "" if is_there(method) else hint(method, [*known, *STATES])
+        choices = ", ".join([*STATES, *known, "package.module:Class"])
+        raise ValueError(f"no row {text!r};{near} choose {choices}, or such as 'dense, tuned'")
+    try:
+        load_method(method)
+    except LookupError as error:
+        raise ValueError(str(error)) from None
     if method == DENSE:
         return [Row(DENSE, state == "tuned")]
     return [Row(method, each == "tuned") for each in ([state] if state else STATES)]
@@ -41,21 +46,33 @@ def compare(
         name: of the experiment.
         published: names of rows.
         asked: rows; None: those that every table has, and both of each published method that is there.
-        changes: of its settings, `KEY=VALUE`.
+        changes: of its settings, `KEY=VALUE`; those of a method of the user's hold for that one.
         budget: share of its epochs and trials.
 
     Raises:
         ExperimentError: it cannot be compared.
     """
-    own, original = load(name, changes), experiments.load(name)
-    wanted = [row.where(name_of(own.method)) for row in asked or _all(published)]
+    original, wanted_rows = experiments.load(name), [*(asked or _all(published))]
+    given = dict(change.partition("=")[::2] for change in changes)
+    own = load(name, _changes_of(given.get("method", original.method), changes, wanted_rows))
+    wanted = [row.where(name_of(own.method)) for row in wanted_rows]
     others = dict.fromkeys(row.method for row in wanted if row.method not in (None, DENSE))
-    all_methods = {None: own} | {method: load(name, [*changes, f"method={method}"]) for method in others}
+    all_methods = {None: own} | {
+        method: load(name, [*_changes_of(method, changes, wanted_rows), f"method={method}"]) for method in others
+    }
     short = {method: shorten(each, budget) for method, each in all_methods.items()}
     trials = max(each.trials for each in short.values())
     alike = {method: each.model_copy(update={"trials": trials}) for method, each in short.items()}
     comparison = Comparison(name, alike[None], original, others={method: alike[method] for method in others if method})
     return comparison, list(dict.fromkeys(row.name for row in wanted))
+
+
+def _changes_of(method: str | None, changes: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """The changes without those of sections that only other methods of these rows have, `package.module:Class`."""
+    absent = {name_of(row.method) for row in rows if row.method and ":" in row.method and row.method != method}
+    absent -= {name_of(str(method))}
+    keys = [(change, change.partition("=")[0].removeprefix("search.")) for change in changes]
+    return [change for change, key in keys if key.partition(".")[0] not in absent]
 
 
 def _all(published: Iterable[str]) -> list[Row]:
@@ -71,7 +88,7 @@ def new(comparison: Comparison, out: Path) -> list[Experiment]:
     directory = out / comparison.name
     experiments = [] if directory.exists() else [comparison.experiment]
     for method, each in comparison.others.items():
-        folders = (f"search-{method}", f"{Row(method, tuned=False).folder}-test")
+        folders = (f"search-{name_of(method)}", f"{Row(method, tuned=False).folder}-test")
         if not any((directory / folder).exists() for folder in folders):
             experiments.append(each)
     return experiments

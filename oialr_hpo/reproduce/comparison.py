@@ -18,7 +18,7 @@ class Row:
     """A method, untuned or tuned.
 
     Attributes:
-        method: the built-in method's name; None: the experiment's own.
+        method: a built-in method's name, or `package.module:Class`; None: the experiment's own.
     """
 
     method: str | None
@@ -32,7 +32,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """`untuned`, `tuned`, `dense`, `dense, tuned`, `rigl, untuned`, `rigl, tuned`."""
+        """`untuned`, `tuned`, `dense`, `dense, tuned`, `rigl, untuned`, `pruning:Pruning, tuned`."""
         if self == Row(DENSE, False):
             return DENSE
         return ", ".join(filter(None, [self.method, STATES[self.tuned]]))
@@ -40,19 +40,24 @@ class Row:
     @property
     def folder(self) -> str:
         """How the names of its run directories begin."""
-        return self.name.replace(", ", "-")
+        called = self.method and methods.name_of(self.method)
+        return Row(called, self.tuned).name.replace(", ", "-")
 
     def where(self, own: str) -> "Row":
         """The same row in a comparison whose experiment has the method `own`."""
-        return Row(None, self.tuned) if self.method == own != DENSE else self
+        return Row(None, self.tuned) if self.method and methods.name_of(self.method) == own != DENSE else self
 
     def label(self, own: str) -> str:
         """What tables and pictures call it there."""
         method = self.method or own
         if self.method == DENSE:
             return self.name
-        known = method in methods.METHODS.names()
-        return f"{methods.load_method(method).__name__ if known else method.upper()}, {STATES[self.tuned]}"
+        return f"{methods.load_method(method).__name__ if is_there(method) else method.upper()}, {STATES[self.tuned]}"
+
+
+def is_there(method: str) -> bool:
+    """Whether a method can be trained with: published tables name some that are not built."""
+    return method in methods.METHODS.names() or ":" in method
 
 
 METHODS = ("dense", "untuned", "tuned", "dense, tuned")

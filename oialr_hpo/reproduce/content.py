@@ -8,8 +8,7 @@ from typing import Any
 from oialr_hpo.experiment import flatten
 from oialr_hpo.experiment.metrics import METRICS, shown_metrics
 from oialr_hpo.methods import DEFAULT
-from oialr_hpo.methods import METHODS as BUILT_IN
-from oialr_hpo.reproduce.comparison import DENSE, METHODS, Comparison, Measured, Row
+from oialr_hpo.reproduce.comparison import DENSE, METHODS, Comparison, Measured, Row, is_there
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import standings
@@ -79,9 +78,9 @@ def _experiment(
 def _shown(comparison: Comparison, known: Iterable[Row]) -> list[Row]:
     """The rows that every table has, both of each other method that is compared or published and there, and what is
     only published."""
-    built_in, shown = BUILT_IN.names(), [Row.of(name) for name in METHODS]
+    shown = [Row.of(name) for name in METHODS]
     for row in (*known, *(Row(method, tuned=False) for method in comparison.others)):
-        there = row.method is None or row.method in built_in
+        there = row.method is None or is_there(row.method)
         shown += [Row(row.method, tuned) for tuned in (False, True)] if there else [row]
     return list(dict.fromkeys(shown))
 
@@ -98,7 +97,7 @@ def _difference(row: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, A
 
 def _row(of: Row, measured: Measured | None, paper: Mapping[str, Any]) -> dict[str, Any]:
     known = {metric: _pair(value) for metric, value in paper.items()}
-    state = "not computed" if of.method is None or of.method in BUILT_IN.names() else "not built"
+    state = "not computed" if of.method is None or is_there(of.method) else "not built"
     row: dict[str, Any] = {"method": of.name, "state": state, "seeds": [], "metrics": {}, "paper": known}
     row |= {"search": None, "selection": None, "trained": None}
     if measured is None:

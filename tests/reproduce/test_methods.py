@@ -79,6 +79,26 @@ def test_table_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: No
         assert "| RNP, untuned | not built |" in printed
 
 
+def test_a_method_of_ones_own(tmp_path: Path, made_up: None) -> None:
+    """With the lines of its search, which are no one else's."""
+    own = "tests.methods.own:TopK"
+    lines = ["search.topk.keep={float: [0.1, 0.9]}", "topk.delay=0.5"]
+    comparison, wanted = compare("vgg16_cifar", {}, [*rows("rigl"), *rows(f"{own}, tuned")], lines, 0.01)
+    assert wanted == ["rigl, untuned", "rigl, tuned", f"{own}, tuned"]
+    assert compare("vgg16_cifar", {}, rows(own), [f"method={own}", *lines], 1)[1] == ["untuned", "tuned"]
+    row = Row.of(wanted[2])
+    assert row.label(comparison.method) == "TopK, tuned" and row.folder == "topk-tuned"
+    searched = comparison.of(row)
+    assert searched.method == own and searched.value("topk.delay") == 0.5
+    assert {"topk.keep", "schedule.lr"} < searched.search.keys() and "oialr.cutoff" not in searched.search
+    assert "topk.keep" not in comparison.of(Row("rigl", tuned=True)).search
+    assert [each.method for each in new(comparison, tmp_path)] == ["oialr", "rigl", own]
+    for folder in ("search-topk", "rigl-untuned-test"):
+        (tmp_path / "vgg16_cifar" / folder).mkdir(parents=True)
+    assert new(comparison, tmp_path) == []
+    assert "\n| TopK, tuned |" in write("vgg16_cifar", [comparison], tmp_path)
+
+
 def test_a_quiet_comparison_prints_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None) -> None:
     options = ["--budget", "0.01", "--seeds", "7", "--methods", "dense", "--out", str(tmp_path)]
     reproduce.main(["vgg16_cifar", *options, "--quiet"])
@@ -150,6 +170,7 @@ def test_the_experiments_own_method_has_the_same_rows_by_either_name(tmp_path: P
     ("arguments", "said"),
     [
         (["--methods", "rigle"], "argument --methods: no row 'rigle'; did you mean 'rigl'? choose untuned, tuned, "),
+        (["--methods", "own:TopK"], "argument --methods: 'own:TopK': No module named 'own'; is its directory on "),
         (["--methods", "rigl, best"], "argument --methods: no row 'rigl, best'; choose untuned, tuned, "),
         ([], "imagenet"),
     ],

@@ -58,15 +58,15 @@ def test_a_file_in_the_room_is_found_listed_and_used(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("optnua", "--engine: no engine 'optnua'; did you mean 'optuna'? choose optuna, propulate, or package.module"),
-        ("mine:_Quiet", "--engine: 'mine:_Quiet' has no over_mpi, unasked, sampler, run; see oialr_hpo.engines.engine"),
-        ("mine:OneByTwo", "module mine has no OneByTwo; did you mean 'OneByOne'?"),
+        ("solo:_Quiet", "--engine: 'solo:_Quiet' has no over_mpi, unasked, sampler, run; see oialr_hpo.engines.engine"),
+        ("solo:OneByTwo", "module solo has no OneByTwo; did you mean 'OneByOne'?"),
         ("yours:OneByOne", "No module named 'yours'; is its directory on PYTHONPATH?"),
     ],
 )
 def test_what_is_wrong_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
-    (tmp_path / "mine.py").write_text(ONE_BY_ONE)
+    (tmp_path / "solo.py").write_text(ONE_BY_ONE)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(search.ImpossibleChoice) as caught:
         search.run("vit_digits", out=tmp_path / "run", engine=name, objective=BOWL)

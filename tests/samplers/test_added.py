@@ -71,9 +71,10 @@ def test_a_file_in_the_room_is_found_checked_listed_and_used(tmp_path: Path) -> 
 
 
 def test_one_of_ones_own_proposes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(LADDER)
+    (tmp_path / "own_sampler.py").write_text(LADDER)
     monkeypatch.syspath_prepend(tmp_path)
-    run = search.run("vit_digits", changes=[*CHANGES, "sampler.name=mine:Ladder"], out=tmp_path / "run", objective=BOWL)
+    changes = [*CHANGES, "sampler.name=own_sampler:Ladder"]
+    run = search.run("vit_digits", changes=changes, out=tmp_path / "run", objective=BOWL)
     assert [round(trial.settings["oialr.cutoff"], 3) for trial in run.trials()] == [0.005, 0.01, 0.015]  # type: ignore[arg-type]
 
 

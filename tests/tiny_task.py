@@ -81,7 +81,7 @@ class TinyTask:
         count = settings.data.samples
         self._inputs = torch.randn(count + 64, 8, generator=generator).to(device)
         self._outputs = torch.tanh(self._inputs @ torch.randn(8, 4, generator=generator).to(device))
-        self._count = count
+        self._count, self._squares, self._seen = count, 0.0, 0
         self.steps_per_epoch = count // batch_size
 
     def build_model(self) -> nn.Module:
@@ -95,7 +95,15 @@ class TinyTask:
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, outputs = batch
-        return self._settings.data.scale * F.mse_loss(model(inputs).float(), outputs)
+        loss = F.mse_loss(model(inputs).float(), outputs)
+        if model.training:
+            self._squares, self._seen = self._squares + len(inputs) * loss.item(), self._seen + len(inputs)
+        return self._settings.data.scale * loss
+
+    def training_metrics(self) -> dict[str, tuple[float, int]]:
+        taken = {"mse": (self._squares, self._seen)}
+        self._squares, self._seen = 0.0, 0
+        return taken
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """The error, and a fixed combination of the first block's weights: `mark`."""

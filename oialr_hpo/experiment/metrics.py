@@ -43,6 +43,7 @@ OF_TASKS = (
     Metric("loss", shown=("trials", "seeds", "export"), decimals=4),
     Metric("error", shown=("trials", "seeds"), decimals=4),
     Metric("top1", shown=("trials", "seeds", "export")),
+    Metric("train_top1", progress=True),
     Metric("top5", shown=("trials", "seeds", "export")),
     Metric("mse", shown=("trials", "seeds", "export"), decimals=4),
     Metric("mae", shown=("trials", "seeds", "export"), decimals=4),

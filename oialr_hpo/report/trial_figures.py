@@ -1,4 +1,4 @@
-"""Pictures of one trial's layers over its epochs: stability and similarity of the weights, and the ranks."""
+"""Pictures of one trial over its epochs: stability and similarity of its layers' weights, their ranks, its course."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.mistake import Mistake
+from oialr_hpo.report import training_curves
+from oialr_hpo.report.course import Course
 from oialr_hpo.report.heat_map import BLUE, GREY, Values, frame, heat_map, legend, mark_change_over, mean_below
 from oialr_hpo.runs import layers as layers_of
-from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
-from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import Trial
 
 HEADINGS = {
@@ -31,19 +31,24 @@ class NothingRecorded(Mistake):
     """The trial holds nothing to draw; the message says what to do."""
 
 
-def write(run: RunDirectory, number: int | None = None, out: Path | None = None) -> list[Path]:
+def write(course: Course, out: Path, beside: Sequence[Course] | None = None) -> list[Path]:
     """Draw a trial's stability, similarity and ranks, as far as it recorded them, as PNG files.
 
+    Args:
+        beside: the trainings, if only none, that its course is drawn beside; None: that is not drawn.
+
     Raises:
-        RunDirectoryError: there is no such trial, or `out` cannot be written.
-        NothingRecorded: the trial recorded none of them.
+        RunDirectoryError: `out` cannot be written.
+        NothingRecorded: the trial recorded nothing of what is drawn.
     """
-    trial, out = choose(run, number), out or run.path / "figures"
-    figures = draw(trial, run.experiment, f"{run.name}, trial {trial.number} (seed {trial.seed})")
+    trial = course.trial
+    figures = draw(trial, course.experiment, f"{course.run.name}, trial {trial.number} (seed {trial.seed})")
+    if beside is not None and (curves := training_curves.draw([course, *beside])):
+        figures["training"] = curves
     if not figures:
         raise NothingRecorded(
-            f"{run.path}: trial {trial.number} has {len(trial.epochs)} epochs without ranks, stability or similarity; "
-            f"choose another --trial, or train with --set training.track=5 for more than 5 epochs"
+            f"{course.run.path}: trial {trial.number} has {len(trial.epochs)} epochs without ranks, stability or "
+            f"similarity; choose another --trial, or train with --set training.track=5 for more than 5 epochs"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -54,24 +59,6 @@ def write(run: RunDirectory, number: int | None = None, out: Path | None = None)
         return paths
     except OSError as error:
         raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
-
-
-def choose(run: RunDirectory, number: int | None) -> Trial:
-    """The trial of that number; without one the best, or the first that got anywhere.
-
-    Raises:
-        RunDirectoryError: there is none.
-    """
-    trials = {trial.number: trial for trial in run.trials()}
-    if number is not None:
-        if number not in trials:
-            known = f"it holds trials {min(trials)} to {max(trials)}" if trials else "it holds none yet"
-            raise RunDirectoryError(f"{run.path}: no trial {number}; {known}")
-        return trials[number]
-    chosen = best(trials.values()) or [trial for trial in trials.values() if trial.epochs]
-    if not chosen:
-        raise RunDirectoryError(f"{run.path}: no trial has finished an epoch yet; wait, or --resume the search")
-    return chosen[0]
 
 
 def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:

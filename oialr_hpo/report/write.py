@@ -4,6 +4,7 @@ from pathlib import Path
 
 from oialr_hpo.files import write_whole
 from oialr_hpo.report import charts, page, pictures, trial_figures
+from oialr_hpo.report.course import Course
 from oialr_hpo.report.facts import Facts
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
@@ -46,7 +47,7 @@ def write(run: RunDirectory, out: Path | None = None) -> list[Path]:
         raise RunDirectoryError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
     for trial in facts.winners:
         try:
-            paths += trial_figures.write(run, trial.number, folder)
+            paths += trial_figures.write(Course(run, trial), folder)
         except trial_figures.NothingRecorded:
             continue
     return paths

@@ -115,4 +115,7 @@ class Task(Protocol):
 
         A task may take a third argument, `batches`: so many suffice, for the rehearsal before a search. Without it, its
         evaluation should take seconds, or what its metrics are called is not checked before.
+
+        A task may have a method `training_metrics()` too, asked after every epoch: of what it saw in `loss` since the
+        last call, by a metric's name its sum over the samples and their number. The record has the mean: `train_NAME`.
         """

@@ -45,19 +45,19 @@ def train(
 ) -> Generator[dict[str, Any], Any, None]:
     """Train a task's model as the experiment says, one record of metrics per epoch.
 
-    A record holds epoch, step (optimizer steps so far), lr (the largest of all layers), train_loss, the task's
-    validation metrics where it validates, parameters (frozen ones too), trainable_parameters, total_percent and
-    trainable_percent (the same, of the `dense` network's; by default the task's network before it is converted),
-    what is left of each layer that the method has made smaller (ranks, widths or densities; the first record also what
-    the dense network has, such as full_ranks), seconds (of training and evaluating so far, in all sessions),
-    setup_seconds (before that, in this session: since `setup_began`, in `time.perf_counter()`), device and data_wait
-    (share of the epoch spent waiting for batches). A task that was built for the test split is tested once, after the
-    last epoch; those metrics replace the validation's in the last record, which keeps these, and the sizes of that
-    epoch's network, as validation. The last record of all says what the network costs: inference_flops and
-    flops_percent, see `oialr_hpo.training.flops`, and step_milliseconds (an optimizer step, the mean over all sessions,
-    without waiting for batches). Where weights are tracked, a record holds track_share (of the epoch's time) and,
-    once there is something to compare with, stability and similarity per layer. Where weights are averaged
-    (`training.ema_decay`), the average is what is measured and kept.
+    A record holds epoch, step (optimizer steps so far), lr (the largest of all layers), train_loss, train_NAME of the
+    task's `training_metrics` where it has some, the task's validation metrics where it validates, parameters (frozen
+    ones too), trainable_parameters, total_percent and trainable_percent (the same, of the `dense` network's; by default
+    the task's network before it is converted), what is left of each layer that the method has made smaller (ranks,
+    widths or densities; the first record also what the dense network has, such as full_ranks), seconds (of training and
+    evaluating so far, in all sessions), setup_seconds (before that, in this session: since `setup_began`, in
+    `time.perf_counter()`), device and data_wait (share of the epoch spent waiting for batches). A task that was built
+    for the test split is tested once, after the last epoch; those metrics replace the validation's in the last record,
+    which keeps these, and the sizes of that epoch's network, as validation. The last record of all says what the
+    network costs: inference_flops and flops_percent, see `oialr_hpo.training.flops`, and step_milliseconds (an
+    optimizer step, the mean over all sessions, without waiting for batches). Where weights are tracked, a record holds
+    track_share (of the epoch's time) and, once there is something to compare with, stability and similarity per layer.
+    Where weights are averaged (`training.ema_decay`), the average is what is measured and kept.
 
     With a `checkpoint`, training goes on from that file if it exists, with the epoch after its last, and keeps it up
     to date every `CHECKPOINT_SECONDS`. Anything but None that is sent to this generator ends the training after saving
@@ -125,6 +125,7 @@ def train(
             "step": stepper.steps,
             "lr": max(group["lr"] for group in optimizer.param_groups),
             "train_loss": train_loss,
+            **_of_training(task, replicas, device),
             **sizes(method.parameters(), dense_parameters),
             method.of_layers: table(method.of_layers, method.layers()),
             "device": devices.name(device),
@@ -179,6 +180,13 @@ def _warn_of_delay(experiment: Experiment, total_steps: int) -> None:
         name = name_of(experiment.method)
         said = f"{name}.delay ends at step {change_over}, the run after {total_steps}: the network gets no smaller"
         warn(f"{said}; shorten the delay, or give it as a fraction of the run")
+
+
+def _of_training(task: Task, replicas: Replicas, device: torch.device) -> dict[str, float]:
+    """What a task saw of the epoch's batches, over all processes."""
+    seen = task.training_metrics() if hasattr(task, "training_metrics") else {}
+    sums = {name: [replicas.mean(torch.as_tensor(part, device=device).float()) for part in seen[name]] for name in seen}
+    return {f"train_{name}": total / number for name, (total, number) in sums.items() if number > 0}
 
 
 def _observe(tracker: Tracker | None, epoch_started: float) -> dict[str, Any]:

@@ -124,6 +124,13 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"method", r"(report|export) runs/pruned", run()),
     (r"method", r"train runs/pruned", run("", REAL)),
     (r"optimization", r"search vit_digits .*signs:", Parse("the optimizers' tests search with their own")),
+    (r"figures", r"search vit_digits", run("--trials 3 --jobs 1", simulated=True)),
+    (r"figures", r"figures runs/tracked --trial", run()),
+    (
+        r"figures",
+        r"(figures|report) runs/tracked|train vit_digits",
+        Parse("the figures' and the reports' tests run it"),
+    ),
     (r"utilized_rank", r"train vgg16_cifar", run("--threads 1", VGG)),
     (r"utilized_rank", r"utilization vgg16_cifar", run("--images 50 --finetune 1 --tolerance 20 --threads 1", VGG)),
     (r"cluster", r"check vit_digits", Parse(ELSEWHERE)),

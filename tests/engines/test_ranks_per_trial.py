@@ -44,6 +44,7 @@ def test_two_ranks_train_what_one_would(tmp_path: Path) -> None:
         for ours, theirs in zip(trial.epochs, evaluate(alone, seed=trial.seed), strict=True):
             assert ours["ranks"] == theirs["ranks"]
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-2)
+            assert ours["train_mse"] == pytest.approx(theirs["train_mse"], rel=1e-2)
             assert ours["mse"] == pytest.approx(theirs["mse"], rel=1e-2)
 
 

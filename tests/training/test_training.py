@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from oialr_hpo import export as export_command
@@ -17,7 +18,7 @@ from oialr_hpo.runs.ranking import best
 from oialr_hpo.runs.trial import State
 from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training.loop import Diverged
-from oialr_hpo.training.objective import evaluate
+from oialr_hpo.training.objective import build_task, evaluate
 
 DROPOUT = {
     "img_size": 8,
@@ -44,6 +45,23 @@ def test_a_trial_converts_and_cuts_and_reports_it(finished: RunDirectory) -> Non
     assert first["trainable_percent"] == 100 > last["trainable_percent"]
     assert last["ranks"] and untuned.metrics == last
     assert {"loss", "top1", "top5", "error", "total_percent", "seconds", "data_wait", "lr"} <= last.keys()
+
+
+def test_a_record_says_how_often_the_network_was_right_about_its_batches(finished: RunDirectory) -> None:
+    """As they were augmented, in training alone; at the beginning of an epoch it is counted anew."""
+    dense = finished.trials()[0]
+    assert all(0 <= record["train_top1"] <= 100 for record in dense.epochs)
+    assert dense.epochs[-1]["train_top1"] > dense.epochs[0]["train_top1"] + 10
+    task: Any = build_task(finished.experiment, seed=0, device=torch.device("cpu"), data_dir=None)
+    network, batches = task.build_model(), list(task.train_batches(1))[:2]
+    for batch in batches:
+        task.loss(network, batch)
+        task.loss(network.eval(), batch)
+        with torch.no_grad():
+            task.loss(network.train(), batch)
+    hits = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in batches)
+    assert task.training_metrics() == {"top1": (100 * hits, sum(len(labels) for _, labels in batches))}
+    assert task.training_metrics() == {"top1": (0, 0)}
 
 
 def test_an_exported_file_gives_the_trials_own_numbers_again(

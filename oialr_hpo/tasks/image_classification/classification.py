@@ -19,8 +19,27 @@ def check_batch(batch_size: int, samples: int) -> None:
         raise Mistake(f"training.batch_size {batch_size} exceeds the {samples} training images; lower it")
 
 
-def classification_loss(model: nn.Module, batch: Batch, classes: int, label_smoothing: float) -> Tensor:
-    """Cross-entropy of a network's logits.
+class Seen:
+    """How a network does on what it learns from: images as they were augmented, with the weights of their step."""
+
+    def __init__(self) -> None:
+        self._hits: Tensor | float = 0.0
+        self._images = 0
+
+    def see(self, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch; nothing waits for the device."""
+        self._hits = self._hits + (logits.detach().argmax(1) == labels).sum()
+        self._images += len(labels)
+
+    def take(self) -> dict[str, tuple[Tensor | float, int]]:
+        """top1 in percent, as a sum over the images and their number, since the last call."""
+        taken = {"top1": (100.0 * self._hits, self._images)}
+        self._hits, self._images = 0.0, 0
+        return taken
+
+
+def classification_loss(model: nn.Module, batch: Batch, classes: int, label_smoothing: float, seen: Seen) -> Tensor:
+    """Cross-entropy of a network's logits; where it is for a step of training, they have been `seen`.
 
     Raises:
         Mistake: the network does not tell so many classes apart.
@@ -33,6 +52,8 @@ def classification_loss(model: nn.Module, batch: Batch, classes: int, label_smoo
             f"model: outputs of {found} for {len(labels)} images do not tell {classes} classes apart; "
             f"set model.arguments.num_classes to {classes}"
         )
+    if model.training and torch.is_grad_enabled():
+        seen.see(logits, labels)
     return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 

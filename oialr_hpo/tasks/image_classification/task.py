@@ -13,6 +13,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks.image_classification.augmentation import TrainAugmentation, normalise
 from oialr_hpo.tasks.image_classification.classification import (
     Batch,
+    Seen,
     check_batch,
     classification_loss,
     classification_metrics,
@@ -58,7 +59,7 @@ class ImageClassification:
         self.steps_per_epoch = len(training) // batch_size
         self._settings, self._mean, self._std = settings, data.mean, data.std
         self._batch_size, self._seed, self._device, self._classes = batch_size, seed, device, len(images.classes)
-        self._label_smoothing = data.label_smoothing
+        self._label_smoothing, self._seen = data.label_smoothing, Seen()
         self._augmentation = TrainAugmentation(
             data.mean,
             data.std,
@@ -84,7 +85,11 @@ class ImageClassification:
             yield self._augmentation(images, generator), labels
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return classification_loss(model, batch, self._classes, self._label_smoothing)
+        return classification_loss(model, batch, self._classes, self._label_smoothing, self._seen)
+
+    def training_metrics(self) -> dict[str, tuple[Tensor | float, int]]:
+        """top1 in percent of the batches since the last call, each as it was augmented."""
+        return self._seen.take()
 
     def evaluate(self, model: nn.Module, split: Split, batches: int | None = None) -> dict[str, float]:
         """Cross-entropy, top1 and top5 in percent, and error = 1 - top-1 as a fraction; of all images, or the first."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from oialr_hpo.oialr.randomness import random_state_kept
 from oialr_hpo.tasks.image_classification.classification import (
     Batch,
+    Seen,
     check_batch,
     classification_loss,
     classification_metrics,
@@ -55,7 +56,7 @@ class ImageFolder:
         self._chosen = FolderImages(files, labels).part(training.tolist())
         self.split, self.validates = split, split == "validation"
         check_batch(batch_size, len(self._chosen))
-        self._batch_size, self._classes = batch_size, len(tree.classes)
+        self._batch_size, self._classes, self._seen = batch_size, len(tree.classes), Seen()
         self.steps_per_epoch = len(self._chosen) // batch_size
         self._training = self._loader(self._chosen, augment=True)
         if split == "test":
@@ -77,7 +78,11 @@ class ImageFolder:
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return classification_loss(model, batch, self._classes, self._data.label_smoothing)
+        return classification_loss(model, batch, self._classes, self._data.label_smoothing, self._seen)
+
+    def training_metrics(self) -> dict[str, tuple[Tensor | float, int]]:
+        """top1 in percent of the batches since the last call, each as it was augmented."""
+        return self._seen.take()
 
     def evaluate(self, model: nn.Module, split: Split, batches: int | None = None) -> dict[str, float]:
         """As `classification_metrics`, and real_top1 with ReaL labels, in percent; of all images, or the first."""

@@ -23,9 +23,11 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
 class Job:
-    """A submitted script."""
+    """A submitted script, in a directory, with the arguments that it reads itself."""
 
-    def __init__(self, directory: Path, script: str, *options: str, **variables: str):
+    def __init__(
+        self, directory: Path, script: str, *options: str, cwd: Path = ROOT, arguments: str = "", **variables: str
+    ):
         environment = directory / "env.sh"
         environment.write_text(
             "export MPIR_CVAR_CH4_NETMOD=ofi\n"  # UCX may find a bandwidth of 0 on an overloaded machine
@@ -34,8 +36,8 @@ class Job:
         )
         self.log = directory / "job.log"
         done = subprocess.run(
-            ["sbatch", "--parsable", f"--output={directory / 'job.log'}", *options, f"launch/{script}"],
-            cwd=ROOT,
+            ["sbatch", "--parsable", f"--output={self.log}", *options, ROOT / "launch" / script, *arguments.split()],
+            cwd=cwd,
             env=os.environ | {"OIALR_ENV": str(environment), "EXPERIMENT": "vit_digits"} | variables,
             capture_output=True,
             text=True,
@@ -57,9 +59,9 @@ class Job:
     def wait_for(self, text: str) -> None:
         wait_for(lambda: text in self.said(), 300, self.said)
 
-    def signal(self) -> None:
+    def signal(self, task: str = "") -> None:
         """Send what `--signal=B:USR1@120` sends two minutes before the time limit."""
-        subprocess.run(["scancel", "--signal=USR1", "--batch", self.number], check=True)
+        subprocess.run(["scancel", "--signal=USR1", "--batch", self.number + task], check=True)
 
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
@@ -195,3 +197,26 @@ def test_exported_settings_are_trained_again_in_an_array(searched: tuple[RunDire
         for seed in (5, 6):
             (trial,) = RunDirectory.open(tmp_path / "again" / f"run-{place}-file-seed{seed}").trials()
             assert trial.state is State.COMPLETE and trial.seed == seed and "top1" in trial.metrics
+
+
+def test_an_array_of_searches_with_several_seeds(tmp_path: Path) -> None:
+    """The example: one that is interrupted goes on, and one that has ended is left alone, when submitted again."""
+
+    def submit() -> Job:
+        options = ("--array=0-1", "--cpus-per-task=2", "--open-mode=append")
+        script, arguments = "../examples/slurm_array.sbatch", SLOW.replace("epochs=60", "epochs=10")
+        return Job(tmp_path, script, *options, cwd=tmp_path, arguments=arguments, PYTHONPATH=str(ROOT))
+
+    job, trials = submit(), tmp_path / "runs" / "vit_digits-seed0" / "trials"
+    wait_for(lambda: sum('"event": "epoch"' in file.read_text() for file in trials.glob("*")) == 2, 300, job.said)
+    job.signal("_0")
+    assert (job.wait("_0"), job.wait("_1")) == ("FAILED", "COMPLETED"), job.said()
+    assert "interrupted; the same command with --resume goes on" in job.said()
+    again = submit()
+    assert [again.wait(f"_{task}") for task in (0, 1)] == ["COMPLETED"] * 2, job.said()
+    assert "all 2 trials have ended" in job.said()
+    for seed in (0, 1):
+        run = RunDirectory.open(tmp_path / "runs" / f"vit_digits-seed{seed}")
+        assert [(trial.state, trial.seed) for trial in run.trials()] == [(State.COMPLETE, seed + n) for n in (0, 1)]
+        events = "".join(file.read_text() for file in (run.path / "trials").iterdir())
+        assert events.count('"event": "epoch"') == 20  # no epoch was trained twice

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The launch scripts on a real Slurm with two virtual nodes, about six minutes on two CPU cores. As root, on Debian after
+# The launch scripts and the example on a real Slurm with two virtual nodes, about seven minutes on two CPU cores. As root, on Debian after
 #   apt-get install --no-install-recommends slurm-wlm munge
 #   bash tests/slurm/run.sh
 set -euo pipefail

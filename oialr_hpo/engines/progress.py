@@ -8,9 +8,8 @@ from pathlib import Path
 
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.experiment.space import as_text
 from oialr_hpo.runs.printing import Volume, clock, describe, figure, scores, tell, volume
-from oialr_hpo.runs.ranking import Standing, front
+from oialr_hpo.runs.ranking import Leading, Standing
 from oialr_hpo.runs.time_left import durations, time_left
 from oialr_hpo.runs.trial import Trial
 
@@ -67,10 +66,7 @@ class Progress:
         say: Callable[[str], None] = tell,
     ):
         self._total, self._workers, self._deadline, self._print = total, workers, deadline, say
-        self._tried: dict[str, list[Trial]] = {}
-        for trial in earlier:
-            self._tried.setdefault(as_text(trial.settings), []).append(trial)
-        self._front = front(earlier)
+        self._leading = Leading(earlier)
         self._ended = {trial.number: trial for trial in earlier if trial.finished}
         self._running: dict[int, float] = {}  # shares of their epochs
         self._began = self._spoke = time.monotonic()
@@ -96,7 +92,7 @@ class Progress:
         self._say(running)
 
     def ended(self, trial: Trial) -> None:
-        self._rank(trial)
+        self._leading.add(trial)
         self._running.pop(trial.number, None)
         self._ended |= {trial.number: trial} if trial.finished else {}
         self._say(describe(trial))
@@ -104,23 +100,13 @@ class Progress:
     def _say(self, news: str) -> None:
         self._spoke = time.monotonic()
         done = len(self._ended)
-        best_so_far = _best(self._front)
+        best_so_far = _best(self._leading.front)
         counter = f"[{done:{len(str(self._total))}}/{self._total}]"
         times = f"{clock(time.monotonic() - self._began)} gone"
         until = None if self._deadline is None else time.time() + self._deadline.left
         if left := time_left(durations([*self._ended.values()]), self._total, self._workers, until):
             times += f", about {clock(left)} left"
         self._print(f"{counter} {news} | {best_so_far} | {times}")
-
-    def _rank(self, trial: Trial) -> None:
-        """Only what repeats earlier settings can make them worse, and bring others back to the front."""
-        same = self._tried.setdefault(as_text(trial.settings), [])
-        same.append(trial)
-        leaders = (each for standing in self._front for each in standing.trials)
-        repeats = len(same) > 1
-        self._front = front(
-            [each for group in self._tried.values() for each in group] if repeats else [*leaders, trial]
-        )
 
 
 def _best(leaders: Sequence[Standing]) -> str:

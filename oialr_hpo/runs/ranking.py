@@ -104,6 +104,28 @@ def front(trials: Iterable[Trial]) -> list[Standing]:
     return kept
 
 
+class Leading:
+    """The front while trials end, one after another.
+
+    Attributes:
+        front: see there.
+    """
+
+    def __init__(self, earlier: Iterable[Trial] = ()) -> None:
+        self._tried: dict[str, list[Trial]] = {}
+        for trial in (ended := [*earlier]):
+            self._tried.setdefault(as_text(trial.settings), []).append(trial)
+        self.front = front(ended)
+
+    def add(self, trial: Trial) -> None:
+        """One has ended. Only what repeats earlier settings can make them worse, and bring others back to the front."""
+        same = self._tried.setdefault(as_text(trial.settings), [])
+        same.append(trial)
+        leaders = (each for standing in self.front for each in standing.trials)
+        repeats = len(same) > 1
+        self.front = front([each for group in self._tried.values() for each in group] if repeats else [*leaders, trial])
+
+
 def best(trials: Iterable[Trial], count: int = 1) -> list[Trial]:
     """A trial for each of the `count` best settings, best first."""
     return [standing.trial for standing in standings(trials)[:count]]

@@ -24,6 +24,7 @@ from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.files import RunDirectoryError
 from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.trial import Role, State
+from oialr_hpo.status import status
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 READER = """
@@ -102,6 +103,20 @@ def test_the_best_score_of_the_page_is_the_mean_that_won(full: RunDirectory, wri
     of = "" if winner.deviation is None else f", mean of {len(winner.counted)}"
     shown = f"<b>{winner.scores[0]:.4g}</b><span>best score{of}, trial {winner.trial.number}</span>"
     assert shown in written[0].read_text()
+
+
+def test_page_chart_and_status_tell_one_story(tmp_path: Path) -> None:
+    """The chart's line is what `status` said whenever a trial ended: once there are finalists, the best of their means,
+    whatever single scores are."""
+    changes = ["trials=12", "dense_baseline=false", "early_stopping.enabled=false"]
+    finished = search.run("vit_digits", changes=changes, out=tmp_path / "run", objective="tests.objectives:lucky")
+    trials, winner = finished.trials(), standings(finished.trials())[0]
+    told = [standings(trials[:count])[0].scores[0] for count in range(1, len(trials) + 1)]  # one worker
+    lines = [trace for trace in charts.progress.draw(Facts(finished))[0].data if trace.name == "best so far"]
+    assert [[*line.y] for line in lines] == [[*told, told[-1]]] * 2
+    assert len(winner.fresh) > 1 and min(told) < told[-1] == winner.scores[0] == status(finished)["best"]["score"]
+    shown = f"<b>{told[-1]:.4g}</b><span>best score, mean of {len(winner.fresh)}, trial {winner.trial.number}</span>"
+    assert shown in page.render(Facts(finished), [])
 
 
 def test_the_page_needs_no_network_and_holds_no_markup_of_others(written: list[Path]) -> None:

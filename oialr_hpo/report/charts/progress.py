@@ -1,6 +1,6 @@
 """Every scored trial at its end, and the best so far."""
 
-from itertools import accumulate
+from collections.abc import Iterable
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -8,7 +8,8 @@ from plotly.subplots import make_subplots
 from oialr_hpo.report.facts import Facts, NothingToDraw
 from oialr_hpo.report.look import COLORS, DARK, GREY, ORANGE, WORDS, hover, log_if_wide, unit_of_time
 from oialr_hpo.report.study import Aims
-from oialr_hpo.runs.trial import State
+from oialr_hpo.runs.ranking import Leading, Standing
+from oialr_hpo.runs.trial import State, Trial
 
 TITLE = "{goals}, over time and over compute"
 SYMBOLS = {State.COMPLETE: "circle", State.PAUSED: "cross-thin-open", State.PRUNED: "x-thin-open"}
@@ -16,20 +17,22 @@ SYMBOLS = {State.COMPLETE: "circle", State.PAUSED: "cross-thin-open", State.PRUN
 
 def draw(facts: Facts) -> tuple[go.Figure, str]:
     """Every scored trial at its end, and the best so far, over the clock and over the workers' added time."""
-    scored = [trial for trial in facts.searched if trial.scores and trial.state in SYMBOLS]
     ends = {span.trial: span.ended for span in sorted(facts.spans, key=lambda span: span.ended)}
-    scored = sorted((trial for trial in scored if trial.number in ends), key=lambda trial: ends[trial.number])
+    ended = sorted((each for each in facts.searched if each.number in ends), key=lambda trial: ends[trial.number])
+    scored = [trial for trial in ended if trial.scores and trial.state in SYMBOLS]
     if not scored:
         raise NothingToDraw("No trial has a score yet.")
     began = min(span.began for span in facts.run.spans())
-    moments = [ends[trial.number] for trial in scored]
-    unit, seconds = unit_of_time(max(moments) - began)
-    spent = [sum(span.training(t) for span in facts.spans) for t in moments]
-    unit_spent, seconds_spent = unit_of_time(max(spent))
+    moments = {trial.number: ends[trial.number] for trial in ended}
+    unit, seconds = unit_of_time(max(moments.values()) - began)
+    spent = {number: sum(span.training(t) for span in facts.spans) for number, t in moments.items()}
+    unit_spent, seconds_spent = unit_of_time(max(spent.values()))
+    added = f"{unit_spent} of training, added up over the workers"
     axes = [
-        ([(t - began) / seconds for t in moments], f"{unit} since the start"),
-        ([s / seconds_spent for s in spent], f"{unit_spent} of training, added up over the workers"),
+        ({number: (t - began) / seconds for number, t in moments.items()}, f"{unit} since the start"),
+        ({number: s / seconds_spent for number, s in spent.items()}, added),
     ]
+    leaders = _leaders(ended)
     goals = list(facts.goals)
     figure = make_subplots(len(goals), 2, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=0.14)
     for row, goal in enumerate(goals):
@@ -38,28 +41,27 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
             place = {"row": row + 1, "col": column + 1}
             first = row == column == 0
             for state, symbol in SYMBOLS.items():
-                chosen = [i for i, trial in enumerate(scored) if trial.state is state]
+                chosen = [trial for trial in scored if trial.state is state]
                 if chosen:
                     figure.add_scatter(
-                        x=[x[i] for i in chosen],
-                        y=[values[i] for i in chosen],
+                        x=[x[trial.number] for trial in chosen],
+                        y=[trial.scores[row] for trial in chosen],
                         mode="markers",
                         marker={"color": COLORS[state], "symbol": symbol, "size": 7, "line": {"width": 1.5}}
                         if state is not State.COMPLETE
                         else {"color": COLORS[state], "size": 7, "opacity": 0.75},
                         name=WORDS.get(state, state.value),
-                        text=[hover(scored[i]) for i in chosen],
+                        text=[hover(trial) for trial in chosen],
                         hovertemplate="%{text}<extra></extra>",
                         showlegend=first,
                         **place,
                     )
-            steps = [(t, trial.scores[row]) for t, trial in zip(x, scored, strict=True) if trial.candidate]
+            better = min if facts.goals[goal].direction == "minimize" else max
+            steps = [(x[number], better(each.scores[row] for each in front)) for number, front in leaders]
             if steps:
-                better = min if facts.goals[goal].direction == "minimize" else max
-                reached = [*accumulate((value for _, value in steps), better)]
                 figure.add_scatter(
-                    x=[*(t for t, _ in steps), max(x)],
-                    y=[*reached, reached[-1]],
+                    x=[*(t for t, _ in steps), max(x.values())],
+                    y=[*(value for _, value in steps), steps[-1][1]],
                     mode="lines",
                     line={"shape": "hv", "color": DARK, "width": 2},
                     name="best so far",
@@ -70,7 +72,7 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
             for trial, name, color in ((facts.untuned, "untuned", ORANGE), (facts.dense, "dense", GREY)):
                 if trial:
                     figure.add_scatter(
-                        x=[0, max(x)],
+                        x=[0, max(x.values())],
                         y=[trial.scores[row]] * 2,
                         mode="lines",
                         line={"dash": "dash", "color": color, "width": 1.5},
@@ -87,7 +89,22 @@ def draw(facts: Facts) -> tuple[go.Figure, str]:
     caption = f"{_better(facts.goals)} Each mark is a trial where it ended."
     if any(trial.state is not State.COMPLETE for trial in scored):
         caption += " Crosses were stopped early, or wait, and show the score of their last epoch: they do not compete."
+    if any(len(each.counted) > 1 for _, front in leaders for each in front):
+        caption += (
+            " The line is the score that the best settings had then: the mean, where they were tried more than once;"
+            " those that were trained again as finalists count by that alone, and before all others."
+        )
     return figure, caption
+
+
+def _leaders(ended: Iterable[Trial]) -> list[tuple[int, list[Standing]]]:
+    """After each trial, by its number, the best settings, or with several goals the front; once there are some."""
+    leading, found = Leading(), []
+    for trial in ended:
+        leading.add(trial)
+        if leading.front:
+            found.append((trial.number, leading.front))
+    return found
 
 
 def _better(aims: Aims) -> str:

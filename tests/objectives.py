@@ -46,6 +46,12 @@ def by_method(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     yield {"epoch": 1, "error": 1 - top1 / 100, "top1": top1, "total_percent": 20.0, "trainable_percent": 20.0}
 
 
+def slow_by_method(experiment: Experiment, **given: Any) -> Iterator[dict[str, float]]:
+    """The same, a second later."""
+    time.sleep(1.0)
+    yield from by_method(experiment, **given)
+
+
 def uneven(experiment: Experiment, *, seed: int, replica: Replica, **_: Any) -> Iterator[dict[str, float]]:
     """Of six trials one raises, one loses its process and one hangs, each on the second of its ranks only."""
     yield {"error": 0.5, "trainable_percent": 10.0}

@@ -14,14 +14,18 @@ from pathlib import Path
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, natural, path, positive, share
 from oialr_hpo.engines import launchers
+from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.ranks import on_first_rank
 from oialr_hpo.files import check_writable
 from oialr_hpo.reproduce import choosing
 from oialr_hpo.reproduce.choosing import compare, new
-from oialr_hpo.reproduce.comparison import Row
+from oialr_hpo.reproduce.comparison import Comparison, Row
+from oialr_hpo.reproduce.pacing import planned
+from oialr_hpo.reproduce.plan import TimeBox
 from oialr_hpo.reproduce.published import published, tables
 from oialr_hpo.reproduce.runner import Interrupted, Runner, rehearse
 from oialr_hpo.reproduce.write import write
+from oialr_hpo.runs.printing import tell
 
 SEEDS = (1000, 1001, 1002)
 """Far from those of a search, which count up from the experiment's own."""
@@ -36,27 +40,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = on_first_rank(lambda: out.absolute() if launchers.launched() else out)
     on_first_rank(lambda: check_writable(out, directory=True, remedy="choose another --out"))
     asked = [row for rows in options.methods for row in rows] if options.methods else None
-    chosen = [
-        compare(name, rows, asked, options.set, options.budget)
-        for name, rows in published(options.name).experiments.items()
-    ]
-    comparisons = [comparison for comparison, _ in chosen]
-    on_first_rank(lambda: rehearse([each for one in comparisons for each in new(one, out)], options.data_dir))
     seeds = list(dict.fromkeys(options.seeds))
+
+    def compared(budget: float) -> list[tuple[Comparison, list[str]]]:
+        experiments = published(options.name).experiments
+        return [compare(name, rows, asked, options.set, budget) for name, rows in experiments.items()]
+
+    deadline, jobs, time_box = Deadline(options.seconds) if options.seconds else None, options.jobs or 1, None
+    chosen = compared(options.budget or 1.0)
+    on_first_rank(lambda: rehearse([each for one, _ in chosen for each in new(one, out)], options.data_dir))
+    if deadline:
+        plan = planned(compared, len(seeds), deadline.left, options.budget, options.jobs, out, options.data_dir)
+        chosen, jobs = compared(plan.budget), plan.workers
+        time_box = TimeBox(deadline, plan.parts(chosen, len(seeds)))
+        if launchers.first():
+            tell(plan.told(chosen, len(seeds)))
+    comparisons = [comparison for comparison, _ in chosen]
     try:
         for comparison, rows in chosen:
-            runner = Runner(comparison, out / comparison.name, seeds, options.jobs, options.data_dir)
+            runner = Runner(comparison, out / comparison.name, seeds, jobs, options.data_dir, time_box)
             for row in rows:
                 comparison.rows[row] = runner.measure(row)
                 on_first_rank(lambda: write(options.name, comparisons, out))
-        interrupted = False
-    except Interrupted:
-        interrupted = True
+        interrupted = ""
+    except Interrupted as error:
+        interrupted = str(error)
     text = on_first_rank(lambda: write(options.name, comparisons, out))
     if launchers.first():
         print(f"\n{text}\n{out / 'table.md'}, .csv and .json")
         if interrupted:
-            print("interrupted; the same command goes on", file=sys.stderr)
+            print(f"{interrupted}; the same command goes on", file=sys.stderr)
     if interrupted:
         raise SystemExit(INTERRUPTED)
 
@@ -69,7 +82,17 @@ def parser() -> Parser:
         metavar="NAME",
         help="table2 (methods compared), table3 (mini ViT, CIFAR-10), table4 (Autoformer, ETTm2), or any experiment",
     )
-    parser.add_argument("--budget", type=share, default=1.0, metavar="B", help="share of the epochs and trials, (0, 1]")
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        metavar="TIME",
+        help="such as 25m or 2h: steps are timed, the largest scale that fits is chosen, and the command ends in time; "
+        "given again, it goes on for as long",
+    )
+    parser.add_argument(
+        "--budget", type=share, metavar="B", help="share of the epochs and trials, (0, 1] (default: 1, or what fits)"
+    )
     parser.add_argument(
         "--seeds", type=natural, nargs="+", default=list(SEEDS), metavar="S", help="of the final trainings"
     )
@@ -82,12 +105,24 @@ def parser() -> Parser:
         "package.module:Class: both of that method; 'NAME, tuned' (default: the first four, and both of each method of "
         "the published table)",
     )
-    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="worker processes without mpirun")
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="K",
+        help="worker processes without mpirun (default: 1, or with --for what is fastest)",
+    )
     parser.add_changes()
     parser.add_argument("--out", type=path, metavar="DIR", help="default: runs/reproduce/NAME")
     parser.add_volume("every epoch of every trial too")
     parser.add_data_directories()
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        return experiments.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _rows(text: str) -> list[Row]:

@@ -106,6 +106,10 @@ class Comparison:
             return for_dense(self.experiment)
         return for_method(self.others[row.method] if row.method else self.experiment)
 
+    def searches(self, row: Row) -> bool:
+        """Whether a row is searched: there are settings to tune."""
+        return row.tuned and bool(len(self.of(row).space))
+
     def named(self, published: Mapping[str, Any]) -> dict[Row, Any]:
         """Published rows as those of this comparison; `untuned` and `tuned` are OIALR there."""
         of = {Row.of(name): values for name, values in published.items()}

@@ -13,12 +13,14 @@ from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.methods import name_of
 from oialr_hpo.reproduce import objectives
 from oialr_hpo.reproduce.comparison import Comparison, Measured, Row
+from oialr_hpo.reproduce.plan import TimeBox
 from oialr_hpo.reproduce.variants import repeated
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.exported import export
 from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.ranking import best
 
+OUT_OF_TIME = "the time is over"
 ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
 
 
@@ -34,7 +36,7 @@ def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
 
 
 class Interrupted(Exception):
-    """A search or a training was stopped before its end."""
+    """A search or a training was stopped before its end; says why."""
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Runner:
         seeds: of the trainings.
         jobs: worker processes without mpirun.
         data_dir: where data sets lie.
+        time_box: the time that there is; None: as much as it takes.
     """
 
     comparison: Comparison
@@ -54,6 +57,7 @@ class Runner:
     seeds: Sequence[int]
     jobs: int
     data_dir: Path | None
+    time_box: TimeBox | None = None
 
     def measure(self, method: str) -> Measured:
         """Train a row's network once per seed, after searching its settings where it is tuned and there are some.
@@ -63,7 +67,7 @@ class Runner:
         """
         row = Row.of(method)
         experiment, searched = self.comparison.of(row), None
-        if row.tuned and len(experiment.space):
+        if self.comparison.searches(row):
             searched, experiment = self._tune(f"search-{name_of(experiment.method)}", experiment)
         else:
             row = Row(row.method, tuned=False)
@@ -86,21 +90,44 @@ class Runner:
         path = self.out / name
         if on_first_rank(lambda: _complete(path, experiment)):
             return RunDirectory.open(path)
+        experiment = on_first_rank(lambda: self._in_time(experiment, name))
         if launchers.first():
             tell(f"\n{path}")
         resume, stop = path.joinpath("experiment.yaml").exists(), StopRequest()
         finished = search.run(
-            experiment, out=path, jobs=self.jobs, resume=resume, data_dir=self.data_dir, objective=objective, stop=stop
-        )
-        if not on_first_rank(lambda: stop.received is None and _complete(path, experiment)):
-            raise Interrupted
+            experiment, out=path, jobs=min(self.jobs, experiment.trials), resume=resume, data_dir=self.data_dir,
+            objective=objective, stop=stop,
+        )  # fmt: skip
+        if not on_first_rank(lambda: stop.received is None and self._has_ended(finished, experiment)):
+            raise Interrupted(OUT_OF_TIME if self.time_box and self.time_box.over else "interrupted")
         return finished
+
+    def _in_time(self, experiment: Experiment, name: str) -> Experiment:
+        """The experiment with the time that there is for it.
+
+        Raises:
+            Interrupted: there is none.
+        """
+        limited = self.time_box.limited(experiment, f"{self.out.name}/{name}") if self.time_box else experiment
+        if limited is None:
+            raise Interrupted(OUT_OF_TIME)
+        return limited
+
+    def _has_ended(self, run: RunDirectory, experiment: Experiment) -> bool:
+        """Whether no training is left to do; a search that was short of time makes do with the trials that it has."""
+        trials = run.trials()
+        if self.time_box and experiment.at_time_limit == "finish" and not run.concluded and best(trials):
+            ended = sum(trial.state.final for trial in trials)
+            if ended < experiment.trials:
+                run.conclude(f"its share of the time was over after {ended} of {experiment.trials} trials")
+        return _complete(run.path, experiment)
 
 
 def _complete(path: Path, experiment: Experiment) -> bool:
-    """Whether a run directory holds all trials of this very experiment."""
+    """Whether a run directory holds all trials of this very experiment, or what it has was concluded to be enough."""
     run = RunDirectory(path)
     if not run.used:
         return False
     run.check_fits(experiment)
-    return sum(trial.state.final for trial in run.trials()) >= experiment.trials
+    ended = [trial.state.final for trial in run.trials()]
+    return sum(ended) >= experiment.trials or (run.concluded is not None and all(ended))

@@ -9,6 +9,7 @@ from oialr_hpo.experiment import flatten
 from oialr_hpo.experiment.metrics import METRICS, shown_metrics
 from oialr_hpo.methods import DEFAULT
 from oialr_hpo.reproduce.comparison import DENSE, METHODS, Comparison, Measured, Row, is_there
+from oialr_hpo.reproduce.pairs import paired
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import standings
@@ -72,7 +73,8 @@ def _experiment(
     changed = {key: {"here": here.get(key), "full": before.get(key)} for key in here if here[key] != before.get(key)}
     method = comparison.method
     other = {"method": method} if method not in (DEFAULT, DENSE) else {}
-    return {"name": comparison.name, "changed": changed, "rows": rows} | other
+    pairs = paired(rows, comparison.experiment.score.metrics[0])
+    return {"name": comparison.name, "changed": changed, "rows": rows, "pairs": pairs} | other
 
 
 def _shown(comparison: Comparison, known: Iterable[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ from typing import Any
 from oialr_hpo.experiment.metrics import decimals
 from oialr_hpo.methods import DEFAULT
 from oialr_hpo.reproduce.comparison import Row
+from oialr_hpo.reproduce.pairs import CONFIDENCE
 from oialr_hpo.runs.printing import clock
 
 MARKS = (
@@ -20,6 +21,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     for experiment in content["experiments"]:
         lines += [f"## {experiment['name']}", "", _scale(experiment), ""]
         lines += [_table(experiment, content["columns"], content.get("paper_seeds")), "", MARKS, ""]
+        if experiment["pairs"]:
+            lines += ["### Seed by seed", "", _pairs(experiment), ""]
         selection = [row for row in experiment["rows"] if row["selection"]]
         if selection:
             lines += ["### What selection promised", "", _selection(selection, experiment), ""]
@@ -93,6 +96,23 @@ def _cost(row: Mapping[str, Any]) -> str:
     return (
         f"{search['trials']} trials of {search['settings']} settings, {clock(search['training_seconds'])} of training"
     )
+
+
+def _pairs(experiment: Mapping[str, Any]) -> str:
+    rows = {row["method"]: row for row in experiment["rows"]}
+    metric = experiment["pairs"][0]["metric"]
+    lines = [["", f"difference of {metric}", f"{CONFIDENCE:.0%} interval", "seeds"], ["---"] * 4]
+    for pair in experiment["pairs"]:
+        names = [label(rows[pair[each]], experiment) for each in ("row", "other")]
+        mean, low, high = (_signed(metric, value) for value in (pair["difference"], *pair["interval"]))
+        lines.append([" against ".join(names), mean, f"{low} to {high}", str(len(pair["seeds"]))])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _signed(metric: str, value: float) -> str:
+    """A difference with as many digits as the metric has."""
+    text = number(metric, {"mean": abs(value), "std": None})
+    return f"{'-' if value < 0 else '+'}{text}"
 
 
 def _selection(rows: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any]) -> str:

@@ -4,12 +4,17 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from oialr_hpo import search
 from oialr_hpo.experiment import load
 from oialr_hpo.reproduce.comparison import METHODS, Comparison, Measured, Row
 from oialr_hpo.reproduce.markdown import number
+from oialr_hpo.reproduce.pairs import paired
 from oialr_hpo.reproduce.published import published
 from oialr_hpo.reproduce.variants import for_method, repeated
 from oialr_hpo.reproduce.write import write
@@ -109,6 +114,32 @@ def test_differences_beyond_the_spread_are_marked(comparison: Comparison, tmp_pa
     assert tuned["metrics"]["trainable_percent"]["differs_from_paper"]
     assert not tuned["metrics"]["error"]["differs_from_dense"] and not tuned["metrics"]["error"]["differs_from_paper"]
     assert tuned["paper"]["top1"] == {"mean": 86.33, "std": 0.71}
+
+
+def test_rows_are_compared_seed_by_seed(comparison: Comparison, tmp_path: Path) -> None:
+    """The noisy objective gives every row the same numbers, seed by seed."""
+    text = write("vit_digits", [comparison], tmp_path)
+    assert "| OIALR, tuned against dense | +0.0000 | +0.0000 to +0.0000 | 3 |" in text
+    (pair,) = json.loads((tmp_path / "table.json").read_text())["experiments"][0]["pairs"]
+    assert pair["seeds"] == SEEDS and (pair["row"], pair["other"]) == ("tuned", "dense")
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=2, max_size=6))
+def test_paired_differences_are_those_of_scipy(values: list[tuple[float, float]]) -> None:
+    ours, theirs = (np.array(each) for each in zip(*values, strict=True))
+    seeds = list(range(len(values)))
+    rows = [
+        {"method": name, "seeds": seeds, "metrics": {"error": {"values": each.tolist()}}}
+        for name, each in (("dense", theirs), ("untuned", ours), ("tuned", ours), ("rigl, tuned", theirs))
+    ]
+    pairs = {(pair["row"], pair["other"]): pair for pair in paired(rows, "error")}
+    assert [*pairs] == [("untuned", "dense"), ("tuned", "dense"), ("tuned", "untuned"), ("rigl, tuned", "dense")]
+    assert pairs["tuned", "untuned"]["difference"] == 0 and pairs["rigl, tuned", "dense"]["interval"] == [0, 0]
+    differences = ours - theirs
+    assume(differences.std() > 1e-6)
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert pairs["untuned", "dense"]["interval"] == pytest.approx([expected.low, expected.high], abs=1e-9)
+    assert pairs["untuned", "dense"]["difference"] == pytest.approx(differences.mean(), abs=1e-9)
 
 
 def test_selection_bias_is_shown(comparison: Comparison, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from oialr_hpo.training.rehearsal import rehearse
     from oialr_hpo.utilization.accuracy import Accuracy
     from oialr_hpo.utilization.analysis import analyse
+    from oialr_hpo.utilization.curves import check_layers, layer_curves
     from oialr_hpo.utilization.images import image_task
+    from oialr_hpo.utilization.layer_figure import layer_figure
     from oialr_hpo.utilization.printing import as_json, layer_table, summary
     from oialr_hpo.utilization.reduction import reduce
     from oialr_hpo.utilization.snapshot import save, snapshot
@@ -39,17 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(threads)
     task = image_task(experiment, options.data_dir)
     network = trained_network(experiment, task, options.checkpoint)
+    images, accuracy = task.training_batches(options.images), Accuracy(task.evaluation_batches())
+    check_layers(network, images, options.layers)
     out.mkdir(parents=True, exist_ok=True)
+    say = partial(print, flush=True)
     try:
         found = analyse(
             network,
-            task.training_batches(options.images),
-            Accuracy(task.evaluation_batches()),
+            images,
+            accuracy,
             options.tolerance,
             keep_projected=not options.each_alone,
             state=out / "state.json",
-            progress=lambda line: print(line, flush=True),
+            progress=say,
         )
+        curves = layer_curves(network, found, images, accuracy, options.layers, say)
     except (ValueError, FloatingPointError) as error:
         raise Mistake(reason(error)) from None
 
@@ -59,8 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{layer_table(found)}\n\n{summary(found, reduction, row)}")
     print(f"\n{found.passes:.1f} validation passes; a plain binary search: {found.plain_passes}")
     picture = out / "snapshot.png"
-    save(snapshot(found, f"{name}, {dataset}, tolerance {options.tolerance:g} %", row), picture)
-    (out / "utilization.json").write_text(json.dumps(as_json(found, reduction), indent=1))
+    title = f"{name}, {dataset}, tolerance {options.tolerance:g} %"
+    save(snapshot(found, title, row), picture)
+    if curves:
+        closer = layer_figure(curves, found.layers, found.original_accuracy, options.tolerance, title)
+        save(closer, out / "layers.png")
+        print(out / "layers.png")
+    (out / "utilization.json").write_text(json.dumps(as_json(found, reduction, curves), indent=1))
     print(f"{picture}\n{out / 'utilization.json'}")
 
 
@@ -77,6 +89,9 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--tolerance", type=not_negative, default=0.1, metavar="E", help="percent of accuracy per projection"
+    )
+    parser.add_argument(
+        "--layers", nargs="+", default=[], metavar="LAYER", help="draw these more closely: energy, accuracy over k"
     )
     parser.add_argument("--each-alone", action="store_true", help="search each layer in the original network")
     parser.add_argument(

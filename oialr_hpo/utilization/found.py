@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,34 @@ class LayerUtilization:
         return self.utilized_rank / self.max_rank
 
 
+@dataclass(frozen=True)
+class LayerCurves:
+    """One layer more closely (paper, Figure 1).
+
+    Attributes:
+        energy, projected_energy: of the first 1, 2, ... singular values of W and of W': the share of all their squares.
+        onto_inputs: k and the network's accuracy in percent, with this W alone projected onto the first k dimensions of
+            its inputs' subspace, all other layers as they are.
+        onto_outputs: the same of its outputs' subspace.
+    """
+
+    name: str
+    energy: list[float]
+    projected_energy: list[float]
+    onto_inputs: list[tuple[int, float]]
+    onto_outputs: list[tuple[int, float]]
+
+
+def mean_utilization(layers: Iterable[LayerUtilization]) -> float:
+    """MLU: the mean of their utilizations, in [0, 1]."""
+    return fmean(layer.utilization for layer in layers)
+
+
+def mean_original_utilization(layers: Iterable[LayerUtilization]) -> float:
+    """The same of the weights as they are, blind to the data."""
+    return fmean(layer.original_rank / layer.max_rank for layer in layers)
+
+
 @dataclass
 class Utilization:
     """What `analyse` found.
@@ -73,12 +104,12 @@ class Utilization:
     @property
     def mlu(self) -> float:
         """Mean layer utilization, in [0, 1]."""
-        return fmean(layer.utilization for layer in self.layers)
+        return mean_utilization(self.layers)
 
     @property
     def original_mlu(self) -> float:
         """The same of the weights as they are, blind to the data."""
-        return fmean(layer.original_rank / layer.max_rank for layer in self.layers)
+        return mean_original_utilization(self.layers)
 
     @property
     def ranks(self) -> dict[str, int]:

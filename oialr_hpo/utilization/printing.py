@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from oialr_hpo.runs.printing import table
-from oialr_hpo.utilization.found import Utilization
+from oialr_hpo.utilization.found import LayerCurves, Utilization
 from oialr_hpo.utilization.published import Published
 from oialr_hpo.utilization.reduction import Reduction
 
@@ -34,10 +35,11 @@ def summary(found: Utilization, reduction: Reduction, paper: Published | None) -
     return table(header, rows)
 
 
-def as_json(found: Utilization, reduction: Reduction) -> dict[str, Any]:
+def as_json(found: Utilization, reduction: Reduction, curves: Sequence[LayerCurves] = ()) -> dict[str, Any]:
     """What `utilization.json` holds: accuracies in percent, utilizations in [0, 1], ratios to the original."""
     return {
         "layers": [asdict(layer) | {"utilization": layer.utilization} for layer in found.layers],
+        "curves": [asdict(curve) for curve in curves],
         "skipped": found.skipped,
         "mlu": found.mlu,
         "original_mlu": found.original_mlu,

@@ -131,6 +131,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
         r"(figures|report) runs/tracked|train vit_digits",
         Parse("the figures' and the reports' tests run it"),
     ),
+    (r"figures", r"(train|utilization) vgg_digits", Parse("other tests analyse a network and draw its layers")),
     (r"utilized_rank", r"train vgg16_cifar", run("--threads 1", VGG)),
     (r"utilized_rank", r"utilization vgg16_cifar", run("--images 50 --finetune 1 --tolerance 20 --threads 1", VGG)),
     (r"cluster", r"check vit_digits", Parse(ELSEWHERE)),

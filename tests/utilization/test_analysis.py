@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from oialr_hpo.utilization import Accuracy, Utilization, analyse
+from oialr_hpo.utilization.curves import layer_curves
 from oialr_hpo.utilization.gram import gram_matrices
 from tests.utilization.conftest import Batches, digits
 
@@ -75,6 +76,23 @@ def test_what_is_found(thrifty: Utilization, convolutional: nn.Module, batches: 
         assert 0 <= layer.error <= layer.bound
         weight = thrifty.model.get_submodule(layer.name).weight.detach().flatten(1)
         assert torch.linalg.matrix_rank(weight, rtol=1e-4) <= min(layer.k_s, layer.k_t)
+
+
+def test_curves_of_a_layer(thrifty: Utilization, convolutional: nn.Module, batches: tuple[Batches, Batches]) -> None:
+    """Energy of W and W'; accuracy over k with this layer alone projected, up to that of the network as it is."""
+    accuracy, layer = Accuracy(batches[1]), thrifty.layers[2]
+    (curve,) = layer_curves(convolutional, thrifty, batches[0], accuracy, [layer.name])
+    assert curve.energy[-1] == pytest.approx(1) and curve.energy == sorted(curve.energy)
+    assert curve.projected_energy[layer.utilized_rank - 1] >= 0.9999 > curve.projected_energy[layer.utilized_rank - 2]
+    for points, size, k in ((curve.onto_inputs, 96, layer.k_s), (curve.onto_outputs, 48, layer.k_t)):
+        assert points[0][0] == 1 and points[-1] == (size, pytest.approx(thrifty.original_accuracy))
+        assert k in dict(points) and points[0][1] < points[-1][1] - 20
+    weight = convolutional.get_submodule("9").get_parameter("weight").detach().double()
+    basis = torch.linalg.eigh(gram_matrices(convolutional, {"9": [convolutional[9]]}, batches[0])["9"])  # type: ignore
+    kept = basis.eigenvectors.flip(1)[:, : layer.k_s]
+    projected = copy.deepcopy(convolutional)
+    projected[9].weight.data = (weight @ kept @ kept.t()).float()  # type: ignore
+    assert dict(curve.onto_inputs)[layer.k_s] == pytest.approx(accuracy(projected))
 
 
 def test_the_network_given_is_left_alone(convolutional: nn.Module, batches: tuple[Batches, Batches]) -> None:

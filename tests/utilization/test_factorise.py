@@ -92,8 +92,15 @@ def test_the_command_analyses_what_train_has_kept(tmp_path: Path, capsys: pytest
     assert 0 < report["mlu"] <= report["original_mlu"] <= 1 and report["parameters_ratio"] <= 1
     assert (out / "snapshot.png").read_bytes().startswith(b"\x89PNG")
 
-    main(arguments)  # goes on from what is there: nothing is searched again
-    assert json.loads((out / "utilization.json").read_text())["layers"] == report["layers"]
+    main([*arguments, "--layers", "blocks.0.mlp.fc1", "head"])  # goes on from what is there: nothing is searched again
+    again = json.loads((out / "utilization.json").read_text())
+    assert again["layers"] == report["layers"]
+    assert [curve["name"] for curve in again["curves"]] == ["blocks.0.mlp.fc1", "head"] and report["curves"] == []
+    assert (out / "layers.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--layers", "blocks.0.mlp.fc3"])
+    assert "no layer 'blocks.0.mlp.fc3'; did you mean 'blocks.0.mlp.fc" in capsys.readouterr().err
 
 
 def test_missing_or_wrong_weights_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 The mini ViT of the paper (32x32 images, patches of 8), VGG16 with batch norm on 32x32 images, or Autoformer as
 published for 96 steps of ETTm2. Side by side in one run: the dense network, every W rebuilt at every forward (as the
 authors' code does), and ours; with `--compile` also the dense network and ours as torch.compile makes them; with
-`--against FILE` Autoformer as another commit has it, dense:
+`--bf16` on a CPU also both in float32; with `--against FILE` Autoformer as another commit has it, dense:
 
     git show 7092c17:oialr_hpo/tasks/autoformer.py > FILE
 
@@ -40,6 +40,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.tasks.forecasting.autoformer import Autoformer
+from oialr_hpo.training import devices
 
 Loss = Callable[[Any], Tensor]
 
@@ -129,7 +130,7 @@ def training_step(
     model.train()
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with devices.autocast(torch.device(device), "bfloat16" if bf16 else "float32"):
             loss = loss_of(model)
         loss.backward()
         optimizer.step()
@@ -183,6 +184,9 @@ def measure(
             alternatives["ours, compiled"] = training_step(
                 torch.compile(model), low_rank_optimizer, loss_of, device, bf16
             )
+        if bf16 and device == "cpu":
+            alternatives["dense, float32"] = training_step(network, optimizer, loss_of, device, False)
+            alternatives["ours, float32"] = training_step(model, low_rank_optimizer, loss_of, device, False)
         times = interleaved(alternatives, rounds, clock)
         for method, taken in times.items():
             print_row(
@@ -216,7 +220,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--no-rebuild", action="store_true", help="leave out the authors' way")
     parser.add_argument("--compile", action="store_true", help="the dense network and ours by torch.compile as well")
-    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16; on a CPU beside float32")
     parser.add_argument("--against", metavar="FILE", type=Path, help="a file that defines another commit's Autoformer")
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="wall: seconds; cpu, with one thread: for a busy machine"

@@ -11,6 +11,9 @@ from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.tasks import DataError
 
+WORTHWHILE = 0.8
+"""Share of float32's time: at low rank, where products are fewer, bfloat16 gains less than in the dense network."""
+
 
 def check_data(
     ranks: Ranks,
@@ -30,9 +33,21 @@ def check_data(
     where = f" in {staged}" if staged else ""
     findings.facts.append(f"data: {experiment.subject} is ready{where}")
     own = experiment.objective != OBJECTIVE
+
+    def rehearse() -> float | None:
+        process = preflight.rehearse(experiment, threads, staged)
+        try:
+            measured = experiment.training.precision == "auto" and not own
+            return preflight.time_in_bfloat16(process, experiment, threads, staged) if measured else None
+        finally:
+            process.close()
+
     try:
-        ranks.on_first_rank(lambda: preflight.rehearse(experiment, threads, staged).close())
+        share = ranks.on_first_rank(rehearse)
         findings.facts.append("objective: found" if own else "rehearsal: a step and an evaluation went well")
+        if share is not None:
+            advice = "; set training.precision=bfloat16" if share < WORTHWHILE else ""
+            findings.facts.append(f"precision: float32; in bfloat16 a dense step takes {share:.2f} of its time{advice}")
     except Mistake as error:
         findings.facts.append("objective: not found" if own else "rehearsal: a step or an evaluation failed")
         findings.errors.append(str(error))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from oialr_hpo.engines.child import Job, Verdict
 from oialr_hpo.engines.process import TrainingProcess
@@ -14,6 +15,7 @@ from oialr_hpo.training.faults import Outcome
 
 REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
 FINDING = "oialr_hpo.training.finding:find"
+COMPARING = "oialr_hpo.training.step_in_bfloat16:compare"
 IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0
 """What the imports and then the rehearsal may take; one that takes longer has found nothing."""
 
@@ -58,6 +60,19 @@ def find(
     return _carried_out([Job(FINDING, experiment.fixed().dump(), {"given": given})], threads, stop)
 
 
+def time_in_bfloat16(
+    process: TrainingProcess, experiment: Experiment, threads: int, data_dir: Path | None
+) -> float | None:
+    """What a step takes in bfloat16 on a CPU, as a share of float32's; None: on GPUs, or it could not be measured."""
+    arguments = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir}
+    process.submit(Job(COMPARING, experiment.fixed().dump(), arguments))
+    try:
+        share: float | None = _watch(process, None).get("share")
+    except ExperimentError:
+        return None
+    return share
+
+
 def _carried_out(jobs: Sequence[Job], threads: int, stop: StopRequest | None) -> TrainingProcess:
     process = TrainingProcess(threads)
     try:
@@ -71,12 +86,15 @@ def _carried_out(jobs: Sequence[Job], threads: int, stop: StopRequest | None) ->
     return process
 
 
-def _watch(process: TrainingProcess, stop: StopRequest | None) -> None:
+def _watch(process: TrainingProcess, stop: StopRequest | None) -> dict[str, Any]:
+    """The last record of its job, if there is one in time."""
+    last: dict[str, Any] = {}
     deadline = time.monotonic() + IMPORT_SECONDS
     while time.monotonic() < deadline and not (stop and stop.received):
         match process.receive(timeout=0.2):
             case ("epoch", record):
                 process.answer(Verdict.GO_ON)
+                last = record
                 if not record:  # all is imported
                     deadline = time.monotonic() + LONGEST_SECONDS
             case ("end", outcome, reason, fit):
@@ -85,5 +103,6 @@ def _watch(process: TrainingProcess, stop: StopRequest | None) -> None:
                     raise ExperimentError(f"a first step was tried, and {reason}" if died else str(reason))
                 if not fit:
                     process.kill()
-                return
+                return last
     process.kill()
+    return last

@@ -33,7 +33,9 @@ class Training(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, and of other optimizers that have one")
     clip_grad_norm: float = Field(0.0, description="largest gradient norm; 0 or less: off")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="measure an average of the weights, w = d w + (1 - d) new")
-    precision: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="auto: bfloat16 on a GPU")
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="auto: bfloat16 on a GPU; on a CPU `check` says if it pays"
+    )
     patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
     track: int = Field(0, ge=0, description="compare all weights with so many epochs before (paper: 5); 0: off")
 

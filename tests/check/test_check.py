@@ -25,10 +25,13 @@ def run_check(*options: str, **environment: str) -> "subprocess.CompletedProcess
 
 
 def test_one_process_where_all_is_well(tmp_path: Path) -> None:
-    done = run_check("vit_digits", "--out", str(tmp_path / "runs" / "new"), OMP_NUM_THREADS="1")
+    done = run_check(
+        "vit_digits", "--out", str(tmp_path / "runs" / "new"), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""
+    )
     assert done.returncode == 0, done.stdout
     assert "data: digits is ready" in done.stdout and "the search can run here" in done.stdout
     assert f"run directory {tmp_path}/runs/new: free" in done.stdout
+    assert "precision: float32; in bfloat16 a dense step takes " in done.stdout
     assert not list(tmp_path.iterdir())
 
 

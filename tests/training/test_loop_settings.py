@@ -13,7 +13,7 @@ from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.methods import Method
 from oialr_hpo.oialr import OIALR, load_low_rank
 from oialr_hpo.optimization import make_schedule
-from oialr_hpo.training import loop
+from oialr_hpo.training import devices, loop
 from oialr_hpo.training.loop import Diverged
 from oialr_hpo.training.objective import build_task, evaluate
 from oialr_hpo.training.optimizer import make_optimizer
@@ -207,6 +207,15 @@ def test_steps_with_infinite_gradients_are_not_counted() -> None:
         assert records[-1]["mse"] < records[0]["mse"]
         if "method" not in change:
             assert [bool(record["ranks"]) for record in records] == [record["step"] >= 8 for record in records]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_attention_in_low_precision_is_made_of_products_on_a_cpu(precision: str) -> None:
+    fused = torch.backends.cuda.flash_sdp_enabled()
+    with devices.autocast(torch.device("cpu"), precision):
+        assert torch.get_autocast_dtype("cpu") == getattr(torch, precision)
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled() == fused and not torch.is_autocast_enabled("cpu")
 
 
 def test_gradients_that_stay_infinite_end_the_training() -> None:

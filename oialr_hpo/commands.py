@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -117,6 +118,8 @@ class Parser(argparse.ArgumentParser):
         """Raises:
         Mistake: always.
         """
+        if "--set" in self._option_string_actions and re.match(r"unrecognized arguments: [^-\s]\S*=", message):
+            message += "; repeat --set before each KEY=VALUE"
         raise Mistake(f"{message}; --help lists the options")
 
     def add_changes(self) -> None:

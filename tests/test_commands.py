@@ -79,6 +79,10 @@ def test_the_help_of_a_benchmark_shows_an_example(name: str, monkeypatch: pytest
     assert parser.format_help().endswith(f"\nexample: {parser.example}\n")
     assert reads(parser, parser.example)
     assert choices_without_meaning(parser) == []
+    (names,) = [action for action in benchmark.parser()._actions if action.choices]
+    told = names.choices[name]  # type: ignore[index] # for completion, without importing the benchmark
+    options, declared = ([(a.option_strings, a.nargs) for a in p._actions if a.option_strings] for p in (parser, told))
+    assert declared == options
 
 
 def choices_without_meaning(parser: commands.Parser) -> list[str]:
@@ -152,6 +156,7 @@ def test_an_unknown_option_is_one_line_of_every_command(module: str, capsys: pyt
         ("train", ["vit_digits", "--resume"], "--resume goes on with what --out DIR holds; name it"),
         ("utilization.__main__", ["vit_digits", "--images", "0"], "argument --images: 0 is not a whole number above"),
         ("utilization.__main__", ["vit_digits", "--tolerance", "-1"], "argument --tolerance: -1 is not a number from"),
+        ("search", ["x", "--set", "a=1", "b=2"], "unrecognized arguments: b=2; repeat --set before each KEY=VALUE"),
         ("__main__", ["serch"], "no command 'serch'; did you mean 'search'?"),
         ("status", [], "the following arguments are required: RUN"),
         ("benchmark.__main__", ["serch"], "no benchmark 'serch'; did you mean 'search'?"),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from oialr_hpo.benchmark import __main__ as benchmark
 from oialr_hpo.commands import COMMANDS
-from oialr_hpo.experiment import known
+from oialr_hpo.experiment import flatten, known, load
 from oialr_hpo.runs.trial import RETRIED
 from oialr_hpo.samplers import NAMES
 
@@ -55,6 +56,7 @@ def test_bash_offers_commands_choices_experiments_and_files(scripts: Path) -> No
         "oialr-hpo,train,vit_digits,--weights": {"mine.yaml", "runs", "bash", "zsh"},
         "oialr-hpo,status": {"runs"},
         "oialr-hpo,completion": {"bash", "zsh"},
+        "oialr-hpo,benchmark": {*benchmark.NAMES},
     }
     *offered, end = bash(scripts, OFFER, *expected)
     assert {line: {*words.split()} for line, words in zip(expected, offered, strict=True)} == expected
@@ -62,10 +64,23 @@ def test_bash_offers_commands_choices_experiments_and_files(scripts: Path) -> No
 
 
 def test_bash_offers_options(scripts: Path) -> None:
-    (offered, _) = bash(
-        scripts, OFFER.replace('COMP_WORDS+=("")', 'COMP_WORDS+=("--re")'), "oialr-hpo,search,vit_digits"
-    )
-    assert {*offered.split()} == {"--resume", "--retry"}
+    assert offered_behind(scripts, "--re", "oialr-hpo,search,vit_digits") == [{"--resume", "--retry"}]
+    assert offered_behind(scripts, "--r", "oialr-hpo,benchmark,layers") == [{"--ranks", "--rounds"}]
+
+
+def test_bash_offers_keys_of_settings(scripts: Path) -> None:
+    lines = ["oialr-hpo,search,vit_digits,--set", "oialr-hpo,benchmark,epoch,--set"]
+    assert offered_behind(scripts, "schedule.warmup", *lines) == [{"schedule.warmup=", "schedule.warmup_lr="}] * 2
+    (keys,) = offered_behind(scripts, "", lines[0])
+    own = {key for key in flatten(load("vit_digits").dump()) if key.partition(".")[0] not in ("search", "start_from")}
+    assert {key.partition("=")[0] for key in keys} >= {key for key in own if not key.startswith("model.arguments.")}
+    assert {"rigl.density=", "data.seq_len=", "data.workers="} <= keys
+
+
+def offered_behind(directory: Path, word: str, *lines: str) -> list[set[str]]:
+    """What is offered for a word that is begun behind each of these."""
+    program = OFFER.replace('COMP_WORDS+=("")', f'COMP_WORDS+=("{word}")')
+    return [{*offered.split()} for offered in bash(directory, program, *lines)[:-1]]
 
 
 def bash(directory: Path, program: str, *arguments: str) -> list[str]:

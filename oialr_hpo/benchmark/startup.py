@@ -1,8 +1,8 @@
 """`python -m oialr_hpo.benchmark startup --ranks 64`: how long the ranks of a search take to be ready, what they hold.
 
 Simulated trials under `mpirun` on this machine: plain Propulate, whose ranks are ready when it is imported, against the
-whole search, whose ranks are ready when their training processes wait for the first trial. Run it where nothing else
-runs.
+whole search, whose ranks are ready when their training processes wait for the first trial; also the search of an
+experiment of one's own, with its task. Run it where nothing else runs.
 """
 
 import json
@@ -32,7 +32,7 @@ SEARCH = """
 import sys, pathlib
 from oialr_hpo import search
 from oialr_hpo.benchmark.startup import sleeps
-search.run("vit_digits", changes=["dense_baseline=false", "start_from=[]", "score.trainable_weight=0.0",
+search.run(sys.argv[4], changes=["dense_baseline=false", "start_from=[]", "score.trainable_weight=0.0",
            f"trials={sys.argv[3]}"], out=pathlib.Path(sys.argv[1]), objective=sleeps)
 """
 
@@ -42,26 +42,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("benchmark startup", __doc__.split(": ")[1], "--ranks 16")
     parser.add_argument("--ranks", type=positive, nargs="+", default=[64], metavar="N")
     parser.add_argument("--mpirun", default="mpirun", metavar="PROGRAM")
+    parser.add_argument("--experiment", default="vit_digits", metavar="NAME", help="whose search it is, a name or path")
     options = parser.parse_args(arguments)
     print("| ranks | | all ranks ready after | CPU time per rank | memory per rank | of it training process | torch |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for ranks in options.ranks:
         for name, program, ready in (("plain Propulate", PLAIN, written), ("this package", SEARCH, opened)):
-            print(f"| {ranks} | {name} | {measure(options.mpirun, ranks, program, ready)} |", flush=True)
+            measured = measure(options.mpirun, ranks, program, ready, options.experiment)
+            print(f"| {ranks} | {name} | {measured} |", flush=True)
 
 
 def sleeps(experiment: Experiment, **_: Any) -> Iterator[dict[str, float]]:
     """A trial without a network."""
     time.sleep(HELD)
-    yield {"error": 0.5, "trainable_percent": 10.0}
+    yield dict.fromkeys(experiment.score.metrics, 0.5) | {"trainable_percent": 10.0}
 
 
-def measure(mpirun: str, ranks: int, program: str, ready: Callable[[Path], list[float]]) -> str:
+def measure(mpirun: str, ranks: int, program: str, ready: Callable[[Path], list[float]], experiment: str) -> str:
     """A row of the table."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [mpirun, "-n", str(ranks), sys.executable, "-c", program, directory, str(HELD), str(ranks)]
+        command = [
+            mpirun,
+            "-n",
+            str(ranks),
+            sys.executable,
+            "-c",
+            program,
+            directory,
+            str(HELD),
+            str(ranks),
+            experiment,
+        ]
         started = time.time()
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        running = subprocess.Popen([*command, str(ranks), experiment], stdout=subprocess.DEVNULL)
         try:
             while len(ready(Path(directory))) < ranks:
                 if running.poll() is not None:

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,19 @@ def load_settings(task: str | None) -> type[TaskSettings]:
     if task in BUILT_IN:
         settings: type[TaskSettings] = _built_in(task).Settings
         return settings
-    return load_task(task).Settings
+    return _settings_beside(task) or load_task(task).Settings
+
+
+def _settings_beside(task: str) -> type[TaskSettings] | None:
+    """`Settings` of a module that loads its task only when it is asked for it, as the built-in ones do, since that
+    imports torch."""
+    module, _, name = task.partition(":")
+    try:
+        settings = resolve(f"{module}:Settings", "task")
+    except LookupError:
+        return None
+    lazy = name not in vars(sys.modules[module]) and name in getattr(sys.modules[module], "__all__", ())
+    return settings if lazy and isinstance(settings, type) and issubclass(settings, TaskSettings) else None
 
 
 def load_task(task: str | None) -> type[Task]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import standings
 from oialr_hpo.runs.trial import Role, State
 from oialr_hpo.training.objective import evaluate
 from tests.blobs import EXPERIMENT
@@ -32,13 +33,17 @@ def of_file(tmp_path: Path, content: str) -> str:
 
 def test_two_ranks_train_what_one_would(tmp_path: Path) -> None:
     plain = tiny(**{"model.dropout": 0.0, "model.batch_norm": False, "training.optimizer": "sgd"}).dump()
-    content = plain | {"search": {"oialr.cutoff": {"float": [0.1, 0.6]}}, "dense_baseline": True, "trials": 3}
-    done = mpirun(2, "-c", of_file(tmp_path, yaml.safe_dump(content)), str(tmp_path / "run"), REAL, "")
+    content = plain | {"search": {"oialr.cutoff": {"float": [0.1, 0.6]}}, "dense_baseline": True, "trials": 4}
+    script, again = of_file(tmp_path, yaml.safe_dump(content)), ["finalists.count=1", "finalists.share=0.5"]
+    done = mpirun(2, "-c", script, str(tmp_path / "run"), REAL, "", *again)
     assert done.returncode == 0, done.stderr
     run = RunDirectory.open(tmp_path / "run")
     trials = run.trials()
-    assert [trial.state for trial in trials] == [State.COMPLETE] * 3
-    for trial in trials[:2]:
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 4
+    assert [trial.role for trial in trials] == [Role.DENSE, Role.PROPOSAL, Role.FINALIST, Role.FINALIST]
+    assert all(trial.settings == trials[1].settings for trial in trials[2:])
+    assert len({trial.seed for trial in trials[1:]}) == 3 and standings(trials)[0].trials == trials[1:]
+    for trial in trials[:3]:
         method = "dense" if trial.role is Role.DENSE else "oialr"
         alone = run.experiment.with_settings(trial.settings | {"method": method})
         for ours, theirs in zip(trial.epochs, evaluate(alone, seed=trial.seed), strict=True):

@@ -21,9 +21,12 @@ def test_a_built_in_task_is_a_class_with_settings() -> None:
         assert tasks.load_settings(name) is tasks.load_task(name).Settings
 
 
-def test_settings_of_built_in_tasks_do_without_torch() -> None:
+def test_settings_do_without_torch_where_a_module_loads_its_task_when_asked() -> None:
+    """As those of the built-in tasks, and others that are made like them."""
     code = (
         "import sys\nfrom oialr_hpo import tasks\n"
+        f"for name, path in {BUILT_IN}.items():\n"
+        "    assert tasks.load_settings(path) is tasks.load_settings(name)\n"
         "print(*map(tasks.load_settings, tasks.BUILT_IN), 'torch' in sys.modules)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

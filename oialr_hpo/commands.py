@@ -31,7 +31,7 @@ COMMANDS = {
     "report": "a search as a page to read, with charts and tables",
     "export": "the best settings of a search as files that train again",
     "train": "train with given settings, once per seed",
-    "figures": "pictures of a trial: its course beside dense, its weights, its ranks (Figures 1, 2 and 4)",
+    "figures": "pictures of a trial, its course beside dense and its weights, or of analyses side by side",
     "reproduce": "tables of the paper, or methods compared on any experiment",
     "utilization": "utilized rank: how much of each layer's space the data use",
     "benchmark": "how fast things are, and how good the samplers",

@@ -1,4 +1,4 @@
-"""`python -m oialr_hpo.figures RUN`: pictures of a trial: its course beside dense, its weights, its ranks."""
+"""`python -m oialr_hpo.figures RUN`: pictures of a trial, its course and its weights, or of analyses."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,21 @@ from oialr_hpo.commands import Parser, command, natural, path, written
 from oialr_hpo.report.course import chosen
 from oialr_hpo.report.trial_figures import write
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.utilization.comparison import draw
+from oialr_hpo.utilization.kept import FILE, read
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     out = options.out or options.runs[0] / "figures"
-    first, *others = chosen([RunDirectory.open(run) for run in options.runs], options.trial)
     before = set(out.glob("*.png"))
-    print(written(write(first, out, others), before))
+    if (options.runs[0] / FILE).exists():
+        files = draw([read(run) for run in options.runs], out)
+    else:
+        first, *others = chosen([RunDirectory.open(run) for run in options.runs], options.trial)
+        files = write(first, out, others)
+    print(written(files, before))
 
 
 def parser() -> Parser:
@@ -24,7 +30,8 @@ def parser() -> Parser:
         type=path,
         nargs="+",
         metavar="RUN",
-        help="run directory of a search, or of train --out; others: what the first one is drawn beside",
+        help="run directory of a search, or of train --out, and others that it is drawn beside; or directories that "
+        "utilization has written",
     )
     parser.add_argument(
         "--trial",

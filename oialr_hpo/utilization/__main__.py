@@ -2,78 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.commands import ExperimentName, Parser, command, natural, not_negative, path, positive
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.files import check_file, check_writable
-from oialr_hpo.mistake import Mistake, reason
-from oialr_hpo.utilization.published import IMAGES, published
+from oialr_hpo.mistake import Mistake
+from oialr_hpo.utilization.comparison import draw
+from oialr_hpo.utilization.published import IMAGES
+
+TOLERANCE = 0.1
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    import torch  # here and below, since a look at the options needs none of them
-
-    from oialr_hpo.training.rehearsal import rehearse
-    from oialr_hpo.utilization.accuracy import Accuracy
-    from oialr_hpo.utilization.analysis import analyse
-    from oialr_hpo.utilization.curves import check_layers, layer_curves
-    from oialr_hpo.utilization.images import image_task
-    from oialr_hpo.utilization.layer_figure import layer_figure
-    from oialr_hpo.utilization.printing import as_json, layer_table, summary
-    from oialr_hpo.utilization.reduction import reduce
-    from oialr_hpo.utilization.snapshot import save, snapshot
-    from oialr_hpo.utilization.weights import trained_network
-
     experiment = experiments.load(options.experiment, options.set).fixed()
     out = options.out or Path("runs") / f"{Path(options.experiment).stem}-utilization"
     check_writable(out, directory=True, remedy="choose another --out")
     if options.checkpoint:
         check_file(options.checkpoint)
+    networks, tolerances = options.networks or [experiment.model["name"]], options.tolerance or [TOLERANCE]
+    if options.checkpoint and options.networks:
+        raise Mistake("--checkpoint holds one network's weights; leave it out, and --networks are trained, or these")
     experiments.prepare_data(experiment, options.data_dir)
     threads = options.threads or threads_per_worker(1)
-    list(rehearse(experiment, seed=experiment.seed, threads=threads, data_dir=options.data_dir))
-    torch.set_num_threads(threads)
-    task = image_task(experiment, options.data_dir)
-    network = trained_network(experiment, task, options.checkpoint)
-    images, accuracy = task.training_batches(options.images), Accuracy(task.evaluation_batches())
-    check_layers(network, images, options.layers)
-    out.mkdir(parents=True, exist_ok=True)
-    say = partial(print, flush=True)
-    try:
-        found = analyse(
-            network,
-            images,
-            accuracy,
-            options.tolerance,
-            keep_projected=not options.each_alone,
-            state=out / "state.json",
-            progress=say,
-        )
-        curves = layer_curves(network, found, images, accuracy, options.layers, say)
-    except (ValueError, FloatingPointError) as error:
-        raise Mistake(reason(error)) from None
+    import torch  # here and below, since a look at the options needs none of them
 
-    reduction = reduce(network, found, experiment, task, options.finetune, options.lr)
-    name, dataset = experiment.model["name"], experiment.data["dataset"]
-    row = published(name, dataset)
-    print(f"\n{layer_table(found)}\n\n{summary(found, reduction, row)}")
-    print(f"\n{found.passes:.1f} validation passes; a plain binary search: {found.plain_passes}")
-    picture = out / "snapshot.png"
-    title = f"{name}, {dataset}, tolerance {options.tolerance:g} %"
-    save(snapshot(found, title, row), picture)
-    if curves:
-        closer = layer_figure(curves, found.layers, found.original_accuracy, options.tolerance, title)
-        save(closer, out / "layers.png")
-        print(out / "layers.png")
-    (out / "utilization.json").write_text(json.dumps(as_json(found, reduction, curves), indent=1))
-    print(f"{picture}\n{out / 'utilization.json'}")
+    from oialr_hpo.training.rehearsal import rehearse
+    from oialr_hpo.utilization.images import image_task
+    from oialr_hpo.utilization.measuring import Options, measure
+    from oialr_hpo.utilization.sweep import Sweep
+    from oialr_hpo.utilization.weights import trained_network
+
+    details = Options(options.images, options.finetune, options.lr, tuple(options.layers), options.each_alone)
+    sweep = Sweep(experiment, networks, tolerances, details, options.checkpoint, out)
+    sweeping = options.networks or len(tolerances) > 1
+    if sweeping:
+        sweep.check()
+    for each in sweep.unfinished() if sweeping else [experiment]:
+        list(rehearse(each, seed=each.seed, threads=threads, data_dir=options.data_dir))
+    torch.set_num_threads(threads)
+    if sweeping:
+        print("\n".join(map(str, draw(sweep.run(options.data_dir), out))))
+    else:
+        task = image_task(experiment, options.data_dir)
+        measure(trained_network(experiment, task, options.checkpoint), experiment, task, tolerances[0], details, out)
 
 
 def parser() -> Parser:
@@ -88,7 +64,17 @@ def parser() -> Parser:
         "--checkpoint", type=path, metavar="FILE", help="its weights: .safetensors, or a .pt state dict"
     )
     parser.add_argument(
-        "--tolerance", type=not_negative, default=0.1, metavar="E", help="percent of accuracy per projection"
+        "--networks",
+        nargs="+",
+        metavar="NAME",
+        help="a family in the place of model.name: trained dense, or pretrained",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=not_negative,
+        action="append",
+        metavar="E",
+        help=f"percent of accuracy per projection ({TOLERANCE}); once for each that is to be compared",
     )
     parser.add_argument(
         "--layers", nargs="+", default=[], metavar="LAYER", help="draw these more closely: energy, accuracy over k"

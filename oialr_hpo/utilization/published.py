@@ -1,4 +1,4 @@
-"""What the paper measured (arXiv:2407.04797v1): Table 1 (ImageNet) and Table 3 (CIFAR-10, CIFAR-100)."""
+"""What the paper measured (arXiv:2407.04797v1): Tables 1 and 5 (ImageNet) and Table 3 (CIFAR-10, CIFAR-100)."""
 
 from typing import NamedTuple
 
@@ -35,6 +35,16 @@ IMAGENET = {
     "wide_resnet50_2": Published(81.2, 99, 80.6, 43, 0.68, 0.58),
     "wide_resnet101_2": Published(82.3, 99, 81.7, 33, 0.51, 0.44),
 }
+TOLERANCES = {
+    "vit_b_16": {
+        0.01: Published(80.9, 93.8, 81.2, 57.9, 0.76, 0.58),
+        0.05: Published(80.9, 93.8, 80.8, 38.7, 0.54, 0.37),
+        0.1: Published(80.9, 93.8, 80.7, 34.6, 0.48, 0.33),
+        0.5: Published(80.9, 93.8, 79.9, 22.5, 0.31, 0.20),
+    },
+}
+"""Table 5, by percent of accuracy per projection; the rows of the others are of 0.1, or 0.05 (vit_l_32, swin_base and
+swin_large)."""
 CIFAR = {
     "cifar10": {
         "vgg11": Published(91.5, 98, 92.5, 47, 0.34, 0.60),
@@ -59,10 +69,21 @@ CIFAR = {
 
 def published(network: str, dataset: str) -> Published | None:
     """The paper's row for a network by its name in an experiment, such as vgg16_cifar or torchvision/resnet50."""
-    name = network.removeprefix("torchvision/").partition(".")[0]
     if dataset in CIFAR:
-        return CIFAR[dataset].get(name.removesuffix("_cifar"))
+        return CIFAR[dataset].get(_name(network).removesuffix("_cifar"))
+    return IMAGENET.get(_name(network)) if dataset == "imagenet" else None
+
+
+def published_at(network: str, dataset: str, tolerance: float) -> Published | None:
+    """The same at this tolerance, in percent, where the paper tells it; else its only row."""
+    row = published(network, dataset)
+    return TOLERANCES.get(_name(network), {}).get(tolerance, row) if row else None
+
+
+def _name(network: str) -> str:
+    """As the tables call it."""
+    name = network.removeprefix("torchvision/").partition(".")[0]
     parts = name.split("_patch")[0].replace("vit_base", "vit_b").replace("vit_large", "vit_l")
     if "patch16" in name or "patch32" in name:
         parts = f"{parts}_{name.split('patch')[1][:2]}" if parts.startswith("vit_") else parts
-    return IMAGENET.get(parts) if dataset == "imagenet" else None
+    return parts

@@ -21,11 +21,14 @@ class Reduction:
     Attributes:
         finetuned: its accuracy after fine-tuning, in percent; None: there was none.
         parameters, flops: ratios to those of the original.
+        original_parameters, original_flops: these, a forward pass of one image.
     """
 
     finetuned: float | None
     parameters: float
     flops: float
+    original_parameters: int
+    original_flops: int
 
 
 def reduce(
@@ -36,7 +39,8 @@ def reduce(
     finetuned = finetune(reduced, experiment, task, epochs, lr) if epochs else None
     images = next(iter(task.evaluation_batches()))[0][:1]
     small = compact(reduced).eval()
-    return Reduction(finetuned, parameters(small) / parameters(network), flops(small, images) / flops(network, images))
+    before = parameters(network), flops(network, images)
+    return Reduction(finetuned, parameters(small) / before[0], flops(small, images) / before[1], *before)
 
 
 def finetune(network: nn.Module, experiment: Experiment, task: Any, epochs: int, lr: float) -> float:

@@ -28,9 +28,14 @@ def trained_network(experiment: Experiment, task: Any, checkpoint: Path | None) 
         except (RuntimeError, ValueError, LookupError, TypeError) as error:
             why = reason(error)
             raise CheckpointError(f"{checkpoint} does not fit the network {experiment.model['name']}: {why}") from None
-    elif not {"pretrained", "weights"} & {key for key, value in experiment.model["arguments"].items() if value}:
+    elif not is_pretrained(experiment):
         raise CheckpointError(
             "the network is untrained; give --checkpoint FILE (from `oialr_hpo.train ... --weights FILE`), or ask for "
             "pretrained weights: --set model.arguments.pretrained=true (timm) or weights=DEFAULT (torchvision)"
         )
     return network.to(devices.choose(0)).eval()
+
+
+def is_pretrained(experiment: Experiment) -> bool:
+    """Whether the network's arguments ask for weights."""
+    return bool({"pretrained", "weights"} & {key for key, value in experiment.model["arguments"].items() if value})

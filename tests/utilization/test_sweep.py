@@ -45,7 +45,8 @@ def test_every_network_is_cut_down(swept: Path) -> None:
     assert [(each.network, each.tolerance) for each in found] == [("vgg11_cifar", 30), ("vgg13_cifar", 30)]
     assert [len(each.layers) for each in found] == [9, 11]
     assert all(each.parameters and each.flops and each.parameters_ratio < 1 for each in found)
-    assert {file.name for file in swept.glob("*.png")} == {"snapshots.png", "bubbles.png"}
+    pictures = {file.name: file.read_bytes()[1:4] for file in swept.glob("*.png")}
+    assert pictures == {"snapshots.png": b"PNG", "bubbles.png": b"PNG"}
     assert not list(swept.glob("*.pt"))
 
 
@@ -57,6 +58,8 @@ def test_what_is_done_is_not_done_again(
     before = json.loads(last.read_text())
     last.unlink()
     monkeypatch.setattr(sweep, "train", pytest.fail)
+    monkeypatch.setattr("oialr_hpo.training.rehearsal.rehearse", lambda *_, **__: [])
+    monkeypatch.setattr("oialr_hpo.utilization.snapshot.save", without_drawing)
     main(command(swept))
     assert "vgg13_cifar at" in (printed := capsys.readouterr().out) and "vgg11_cifar at" not in printed
     timed = ("seconds", "passes")
@@ -81,9 +84,16 @@ def test_weights_of_one_network_are_not_for_a_family(tmp_path: Path, capsys: pyt
     assert not (tmp_path / "out").exists()
 
 
-def test_analyses_are_drawn_beside_each_other(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def without_drawing(figure: Figure, path: Path) -> None:
+    assert figure.axes and path.name.endswith(".png")
+
+
+def test_analyses_are_drawn_beside_each_other(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A panel each and one of all; a bubble for each network and for each that it was cut down to."""
     capsys.readouterr()
+    monkeypatch.setattr("oialr_hpo.utilization.snapshot.save", without_drawing)
     figures.main([*(str(swept / place) for place in PLACES), "--out", str(tmp_path)])
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in ("snapshots.png", "bubbles.png")]
     found = results(swept)

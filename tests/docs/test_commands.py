@@ -125,11 +125,9 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"method", r"(report|export) runs/pruned", run()),
     (r"method", r"train runs/pruned", run("", REAL)),
     (r"optimization", r"search vit_digits .*signs:", Parse("the optimizers' tests search with their own")),
-    (r"figures", r"search vit_digits", run("--trials 3 --jobs 1", simulated=True)),
-    (r"figures", r"figures runs/tracked --trial", run()),
     (
         r"figures",
-        r"(figures|report) runs/tracked|train vit_digits",
+        r"(figures|report) runs/tracked|(train|search) vit_digits",
         Parse("the figures' and the reports' tests run it"),
     ),
     (r"figures", r"(train|utilization) vgg_digits", Parse("other tests analyse networks and draw their layers")),

@@ -7,7 +7,7 @@ from oialr_hpo.report.course import chosen
 from oialr_hpo.report.trial_figures import write
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.utilization.comparison import draw
-from oialr_hpo.utilization.kept import FILE, read
+from oialr_hpo.utilization.kept import holds_analyses, read_all
 
 
 @command
@@ -15,8 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     out = options.out or options.runs[0] / "figures"
     before = set(out.glob("*.png"))
-    if (options.runs[0] / FILE).exists():
-        files = draw([read(run) for run in options.runs], out)
+    if holds_analyses(options.runs[0]):
+        files = draw([result for run in options.runs for result in read_all(run)], out)
     else:
         first, *others = chosen([RunDirectory.open(run) for run in options.runs], options.trial)
         files = write(first, out, others)

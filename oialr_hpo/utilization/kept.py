@@ -14,7 +14,8 @@ from oialr_hpo.utilization.found import LayerCurves, LayerUtilization, Utilizati
 if TYPE_CHECKING:
     from oialr_hpo.utilization.reduction import Reduction
 
-FILE = "utilization.json"
+FILE, SWEEP = "utilization.json", "sweep.json"
+"""Of an analysis; of a family of them, each in a directory below."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ def content(
         "plain_passes": found.plain_passes,
         "seconds": found.seconds,
     }
+
+
+def holds_analyses(directory: Path) -> bool:
+    """Whether it is what `oialr_hpo.utilization` has written: of an analysis, or of a sweep over several."""
+    return (directory / FILE).exists() or (directory / SWEEP).exists()
+
+
+def read_all(directory: Path) -> list[Kept]:
+    """That of an analysis, or those of a sweep, by the names of their directories.
+
+    Raises:
+        Mistake: there is none, or one is damaged.
+    """
+    ended = [file.parent for file in sorted(directory.glob(f"*/{FILE}"))] if (directory / SWEEP).exists() else []
+    return [read(place) for place in ended or [directory]]
 
 
 def read(directory: Path) -> Kept:

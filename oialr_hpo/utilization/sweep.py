@@ -18,7 +18,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.training import devices
 from oialr_hpo.training.loop import train
 from oialr_hpo.utilization.images import image_task
-from oialr_hpo.utilization.kept import FILE, Kept, read
+from oialr_hpo.utilization.kept import FILE, SWEEP, Kept, read
 from oialr_hpo.utilization.measuring import Options, measure
 from oialr_hpo.utilization.weights import is_pretrained, trained_network
 
@@ -66,7 +66,7 @@ class Sweep:
 
     @property
     def _file(self) -> Path:
-        return self.out / "sweep.json"
+        return self.out / SWEEP
 
     def _settings(self) -> str:
         """All that results depend on, but their network and tolerance."""

@@ -15,7 +15,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.utilization import sweep
 from oialr_hpo.utilization.__main__ import main
 from oialr_hpo.utilization.bubbles import bubbles
-from oialr_hpo.utilization.kept import FILE, Kept, read
+from oialr_hpo.utilization.kept import FILE, Kept, read, read_all
 from oialr_hpo.utilization.published import published_at
 from oialr_hpo.utilization.snapshot import snapshots
 
@@ -96,6 +96,8 @@ def test_analyses_are_drawn_beside_each_other(
     monkeypatch.setattr("oialr_hpo.utilization.snapshot.save", without_drawing)
     figures.main([*(str(swept / place) for place in PLACES), "--out", str(tmp_path)])
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in ("snapshots.png", "bubbles.png")]
+    figures.main([str(swept), "--out", str(tmp_path)])  # all that is there
+    assert read_all(swept) == [read(swept / place) for place in sorted(PLACES)]
     found = results(swept)
     together, *alone = snapshots(found).axes
     for axes, each in zip(alone, found, strict=True):

@@ -32,8 +32,15 @@ def command(out: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("swept") / "out"
-    main(command(out))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("oialr_hpo.training.rehearsal.rehearse", lambda *_, **__: [])
+        patched.setattr("oialr_hpo.utilization.measuring.save", without_drawing)
+        main(command(out))
     return out
+
+
+def without_drawing(figure: Figure, path: Path) -> None:
+    assert figure.axes and path.name.endswith(".png")
 
 
 def results(swept: Path) -> list[Kept]:
@@ -59,7 +66,8 @@ def test_what_is_done_is_not_done_again(
     last.unlink()
     monkeypatch.setattr(sweep, "train", pytest.fail)
     monkeypatch.setattr("oialr_hpo.training.rehearsal.rehearse", lambda *_, **__: [])
-    monkeypatch.setattr("oialr_hpo.utilization.snapshot.save", without_drawing)
+    for home in ("snapshot", "measuring"):
+        monkeypatch.setattr(f"oialr_hpo.utilization.{home}.save", without_drawing)
     main(command(swept))
     assert "vgg13_cifar at" in (printed := capsys.readouterr().out) and "vgg11_cifar at" not in printed
     timed = ("seconds", "passes")
@@ -82,10 +90,6 @@ def test_weights_of_one_network_are_not_for_a_family(tmp_path: Path, capsys: pyt
         main(command(tmp_path / "out", "--checkpoint", str(tmp_path / "weights.pt")))
     assert capsys.readouterr().err.startswith("error: --checkpoint holds one network's weights;")
     assert not (tmp_path / "out").exists()
-
-
-def without_drawing(figure: Figure, path: Path) -> None:
-    assert figure.axes and path.name.endswith(".png")
 
 
 def test_analyses_are_drawn_beside_each_other(

@@ -1,6 +1,7 @@
 """The measurements run through their command, at the smallest size."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -10,7 +11,7 @@ import torch
 
 from oialr_hpo import search as search_command
 from oialr_hpo import train
-from oialr_hpo.benchmark import economy, record, winners
+from oialr_hpo.benchmark import economy, importance, record, winners
 from oialr_hpo.benchmark.__main__ import main
 from oialr_hpo.benchmark.economy_peers import REPEATED, known
 from oialr_hpo.benchmark.economy_search import search
@@ -95,6 +96,19 @@ def test_economy_prints_a_row_for_each_strategy_and_equal_seeds_give_equal_ones(
         printed.append(capsys.readouterr().out)
     assert all(name in printed[0] for name in [*names, "40 settings by 2 seeds", "Compute until"]), printed[0]
     assert printed[1] == printed[0]
+
+
+def test_importance_of_recorded_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With an error of the cutoff alone it decides all, and the best have those that make it small."""
+    records = made_up()
+    cutoffs = np.array([each["oialr.cutoff"] for each in records.settings], np.float32)
+    curves = records.curves | {"error": np.broadcast_to(cutoffs[:, None, None], records.low_rank.shape)}
+    replace(records, curves=curves).save(tmp_path / "some.npz")
+    importance.main(["--records", str(tmp_path / "some.npz"), "--resamples", "2"])
+    rows = capsys.readouterr().out.splitlines()
+    assert "40 settings by 2 seeds" in rows[0] and "of all" in rows[2] and "of the best" in rows[2]
+    first = rows[3].split()
+    assert first[0] == "oialr.cutoff" and float(first[1]) > 0.8 and f" {sorted(cutoffs)[1]:.1g}" in rows[3]
 
 
 def test_records_are_the_same_once_they_were_saved(tmp_path: Path) -> None:

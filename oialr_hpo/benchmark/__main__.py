@@ -23,6 +23,7 @@ NAMES = {
     "utilization": "validation passes that the search for utilized ranks takes, plain and with parts of them",
     "record": "trainings of an experiment, whole curves of many settings, for economy",
     "economy": "how good what a search exports is against what it spends, over recorded trainings; other tools' too",
+    "importance": "which settings of recorded trainings decided their scores, and how sure that is",
 }
 
 TOLD = {"action", "nargs", "metavar", "help"}

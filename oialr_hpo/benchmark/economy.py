@@ -8,7 +8,6 @@ the others. The unit of compute is a whole training, as long as one takes on ave
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from oialr_hpo.benchmark.economy_search import Searched, search
 from oialr_hpo.benchmark.economy_trunks import Trunks
 from oialr_hpo.benchmark.measure import print_row
 from oialr_hpo.benchmark.recorded_world import PARTS, World
-from oialr_hpo.benchmark.records import Records, built_in
+from oialr_hpo.benchmark.records import RECORDS, Records, find
 from oialr_hpo.commands import Parser, command, positive
 from oialr_hpo.mistake import Mistake
 
@@ -43,13 +42,15 @@ def _branching(world: World, budget: int, workers: int, seed: int) -> Searched:
 
 def strategies() -> dict[str, Strategy]:
     """By name."""
-    single: dict[str, object] = {"finalists.count": 0}
+    sooner: dict[str, object] = {"early_stopping.rungs": [0.25, 0.5]}
+    single: dict[str, object] = sooner | {"finalists.count": 0}
     whole: dict[str, object] = {"early_stopping.enabled": False}
     ours: dict[str, Strategy] = {
         BEFORE: partial(_ours, changes=single, kills=True),
         "before, none stopped": partial(_ours, changes=single | whole),
         "before, pausing": partial(_ours, changes=single),
         "defaults": partial(_ours, changes={}),
+        "defaults, judged sooner": partial(_ours, changes=sooner),
         "defaults, none stopped": partial(_ours, changes=whole),
         "defaults, killing": partial(_ours, changes={}, kills=True),
         "defaults, branching": _branching,
@@ -97,7 +98,7 @@ def measure(
 def main(arguments: Sequence[str]) -> None:
     known = strategies()
     parser = Parser("benchmark economy", __doc__, "--part odd --trials 20")
-    parser.add_argument("--records", nargs="+", default=["vit_digits"], metavar="NAME", help="that ship, or files")
+    parser.add_argument("--records", nargs="+", default=["vit_digits"], metavar="NAME", help=RECORDS)
     parser.add_argument(
         "--part", choices=PARTS, help="of the records: even to tune with, odd for final figures (default: all)"
     )
@@ -111,9 +112,7 @@ def main(arguments: Sequence[str]) -> None:
         if name not in known:
             raise Mistake(f"no strategy {name!r}; choose among {'; '.join(known)}")
     for name in options.records:
-        file = Path(name) if Path(name).suffix == ".npz" else built_in(name)
-        if not file.is_file():
-            raise Mistake(f"{name}: no records; python -m oialr_hpo.benchmark record makes some")
+        file = find(name)
         world = World(Records.load(file), options.part)
         of, searches = f"{options.part} part" if options.part else "all", f"{options.seeds} searches of each"
         print(f"{file.stem}, {of}: {world.settings} settings by {world.seeds} seeds, {searches}", end=", ")

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from oialr_hpo.experiment import Experiment, recorded
 from oialr_hpo.experiment.space import Value, as_text
 from oialr_hpo.files import whole
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.runs import layers
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.record import key
 
+RECORDS = "that ship, or files"
+"""What values of `--records` are."""
 DIGITS = 5
 """Significant ones that are kept."""
 
@@ -23,6 +26,18 @@ DIGITS = 5
 def built_in(name: str) -> Path:
     """The file of an experiment that the package ships."""
     return Path(__file__).parent / "recorded" / f"{name}.npz"
+
+
+def find(name: str) -> Path:
+    """The file that a value of `--records` means.
+
+    Raises:
+        Mistake: there is none.
+    """
+    file = Path(name) if Path(name).suffix == ".npz" else built_in(name)
+    if not file.is_file():
+        raise Mistake(f"{name}: no records; python -m oialr_hpo.benchmark record makes some")
+    return file
 
 
 @dataclass(frozen=True)

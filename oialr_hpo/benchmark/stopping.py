@@ -22,7 +22,7 @@ VARIANTS = {
     "no window after the change-over": {"recovery": 0.0},
     "one in three goes on": {"factor": 3.0},
     "one in four goes on": {"factor": 4.0},
-    "judged at 0.25 only": {"rungs": [0.25]},
+    "judged at 0.25 and 0.5": {"rungs": [0.25, 0.5]},
 }
 
 

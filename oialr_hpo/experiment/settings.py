@@ -89,9 +89,7 @@ class EarlyStopping(Section):
 
     enabled: bool = Field(default=True, description="false: every trial is trained to its end")
     factor: float = Field(default=2.0, gt=1, description="at every rung one trial in so many goes on")
-    rungs: list[Share] = Field(
-        default=[0.25, 0.5], min_length=1, description="shares of the run at which trials are judged"
-    )
+    rungs: list[Share] = Field(default=[0.67], min_length=1, description="shares of the run at which trials are judged")
     recovery: float = Field(
         default=0.1, ge=0, le=1, description="share of the run after the change-over without judgement"
     )

@@ -117,8 +117,8 @@ class Runner:
         """Whether no training is left to do; a search that was short of time makes do with the trials that it has."""
         trials = run.trials()
         if self.time_box and experiment.at_time_limit == "finish" and not run.concluded and best(trials):
-            ended = sum(trial.state.final for trial in trials)
-            if ended < experiment.trials:
+            ended = sum(trial.finished for trial in trials)
+            if sum(trial.state.final for trial in trials) < experiment.trials:
                 run.conclude(f"its share of the time was over after {ended} of {experiment.trials} trials")
         return _complete(run.path, experiment)
 
@@ -129,5 +129,6 @@ def _complete(path: Path, experiment: Experiment) -> bool:
     if not run.used:
         return False
     run.check_fits(experiment)
-    ended = [trial.state.final for trial in run.trials()]
-    return sum(ended) >= experiment.trials or (run.concluded is not None and all(ended))
+    trials = run.trials()
+    enough = run.concluded is not None and all(trial.finished for trial in trials)
+    return enough or sum(trial.state.final for trial in trials) >= experiment.trials

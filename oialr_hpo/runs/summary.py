@@ -20,7 +20,7 @@ def summary(run: RunDirectory, top: int = 3) -> str:
     trials, experiment = current(run, alive), run.experiment
     several_goals = len(experiment.score.goals) > 1
     lines = [headline(run, trials)]
-    word = run.concluded if all(trial.state.final for trial in trials) else None
+    word = run.concluded if all(trial.finished for trial in trials) else None
     if word or (not alive and (word := not_running(run, trials))):
         lines.append(word)
     lines += _unhappy_ends(trials)

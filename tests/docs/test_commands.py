@@ -136,6 +136,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"utilized_rank", r"utilization vgg16_cifar", run("--images 50 --finetune 1 --tolerance 20 --threads 1", VGG)),
     (r"cluster", r"check vit_digits", Parse(ELSEWHERE)),
     (r"measured", r"reproduce vit_digits", run("--methods dense --seeds 0 --jobs 1", DIGITS | {"trials": 2})),
+    (r"tuning", r"benchmark importance", Parse("the benchmark's test runs it over made-up records")),
     (r"measured", r"reproduce table", Parse(GPUS)),
     (
         r"measured",

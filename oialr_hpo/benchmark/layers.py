@@ -45,6 +45,8 @@ CASES: dict[str, Case] = {
     "2304x768": (lambda: nn.Linear(768, 2304), (4352, 768)),
     "3072x768": (lambda: nn.Linear(768, 3072), (4352, 768)),
     "conv3x3": (lambda: nn.Conv2d(256, 256, 3, padding=1, bias=False), (32, 256, 14, 14)),
+    "conv1x1": (lambda: nn.Conv2d(256, 1024, 1, bias=False), (32, 256, 14, 14)),
+    "conv1x1/2": (lambda: nn.Conv2d(512, 1024, 1, stride=2, bias=False), (32, 512, 14, 14)),
 }
 LOW_RANK = ("rebuild", "hybrid", "chain", "merged")
 
@@ -57,14 +59,14 @@ class Hybrid(torch.autograd.Function):
         weight, z = layer.weight, _project(layer, x)
         ctx.save_for_backward(weight, z)
         ctx.layer, ctx.x_shape = layer, x.shape
-        return F.linear(x, weight, bias) if weight.dim() == 2 else F.conv2d(x, weight, bias, padding=layer.padding)
+        return F.linear(x, weight, bias) if weight.dim() == 2 else F.conv2d(x, weight, bias, **_geometry(layer))
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (weight, z), layer = ctx.saved_tensors, ctx.layer
         if weight.dim() == 2:
             return dy @ weight, None, (dy @ layer.u).t() @ z, dy.sum(0)
-        dx = conv2d_input(ctx.x_shape, weight, dy, padding=layer.padding)
+        dx = conv2d_input(ctx.x_shape, weight, dy, **_geometry(layer))
         g = F.conv2d(dy, layer.u.t()[..., None, None])
         return dx, None, g.transpose(0, 1).flatten(1) @ z.transpose(0, 1).flatten(1).t(), None
 
@@ -72,8 +74,12 @@ class Hybrid(torch.autograd.Function):
 def _project(layer: Any, x: Tensor) -> Tensor:
     """x V."""
     if isinstance(layer, LowRankConv):
-        return F.conv2d(x, layer.vt.view(-1, *layer.weight_shape[1:]), padding=layer.padding)
+        return F.conv2d(x, layer.vt.view(-1, *layer.weight_shape[1:]), **_geometry(layer))
     return F.linear(x, layer.vt)
+
+
+def _geometry(layer: Any) -> dict[str, Any]:
+    return {"stride": layer.stride, "padding": layer.padding}
 
 
 def chain(layer: Any, x: Tensor) -> Tensor:
@@ -109,12 +115,22 @@ def step(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Sequence[Te
 
 
 def measure(
-    name: str, ranks: Sequence[int], rounds: int, clock: str, device: str, batches: int, dtype: torch.dtype
+    name: str,
+    ranks: Sequence[int],
+    rounds: int,
+    clock: str,
+    device: str,
+    batches: int,
+    dtype: torch.dtype,
+    channels_last: bool,
 ) -> None:
     build, shape = CASES[name]
     dense, shape = build().to(device, dtype), (batches * shape[0], *shape[1:])
     full = min(dense.get_parameter("weight").flatten(1).shape)
-    x = torch.randn(shape, device=device, dtype=dtype).requires_grad_()
+    x = torch.randn(shape, device=device, dtype=dtype)
+    if channels_last and len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
     paths = ("dense", *LOW_RANK, "ours")
     header = ("rank", *paths, "lowest ", "above", "x dense", "x rebuild", "allowed", "held: dense", "ours",
               "peak: dense", "rebuild", "ours")  # fmt: skip
@@ -159,12 +175,15 @@ def main(arguments: Sequence[str]) -> None:
         nargs="+",
         choices=list(CASES),
         default=list(CASES),
-        help=f"{', '.join(CASES)}: outputs by inputs of a Linear, kernel of a Conv2d",
+        help=f"{', '.join(CASES)}: outputs by inputs of a Linear, kernel (and stride) of a Conv2d",
     )
     parser.add_argument("--ranks", nargs="+", type=positive, default=[48, 96, 192, 384, 480, 576, 768])
     parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--batches", type=positive, default=1, help="so many times as large an input, for GPUs")
     parser.add_argument("--bf16", action="store_true", help="all in bfloat16")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="images as networks of convolutions hand them on, on a CPU"
+    )
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="wall: seconds; cpu, with one thread: for a busy machine"
     )
@@ -174,4 +193,13 @@ def main(arguments: Sequence[str]) -> None:
     keep_freed_memory()
     for name in options.cases:
         dtype = torch.bfloat16 if options.bf16 else torch.float32
-        measure(name, options.ranks, options.rounds, options.clock, options.device, options.batches, dtype)
+        measure(
+            name,
+            options.ranks,
+            options.rounds,
+            options.clock,
+            options.device,
+            options.batches,
+            dtype,
+            options.channels_last,
+        )

@@ -1,9 +1,10 @@
 """`python -m oialr_hpo.benchmark step`: a whole training step, AdamW included, over ranks.
 
-The mini ViT of the paper (32x32 images, patches of 8), VGG16 with batch norm on 32x32 images, or Autoformer as
-published for 96 steps of ETTm2. Side by side in one run: the dense network, every W rebuilt at every forward (as the
-authors' code does), and ours; with `--compile` also the dense network and ours as torch.compile makes them; with
-`--bf16` on a CPU also both in float32; with `--against FILE` Autoformer as another commit has it, dense:
+The mini ViT of the paper, VGG16 with batch norm, ResNet-50 and MobileNetV2 on 32x32 images, or Autoformer as published
+for 96 steps of ETTm2. Side by side in one run: the dense network, every W rebuilt at every forward (as the
+authors' code does), and ours; with `--compile` also the dense network and ours as torch.compile makes them; on a CPU
+also ResNet-50 and MobileNetV2 without the order of channels that tasks give them, and with `--bf16` in float32; with
+`--against FILE` Autoformer as another commit has it, dense:
 
     git show 7092c17:oialr_hpo/tasks/autoformer.py > FILE
 
@@ -14,6 +15,7 @@ disturb least; `against` is FILE's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
@@ -40,6 +42,7 @@ from oialr_hpo.mistake import Mistake
 from oialr_hpo.oialr import OIALR
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.tasks.forecasting.autoformer import Autoformer
+from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training import devices
 
 Loss = Callable[[Any], Tensor]
@@ -90,6 +93,8 @@ NETWORKS = {
     "vit": Network(mini_vit, ["blocks.*"], classifying, 128, [96, 192, 384, 768]),
     "vgg16": Network(vgg16, ["*"], classifying, 128, [96, 192, 384, 768]),
     "autoformer": Network(autoformer, ["*"], forecasting, 32, [64, 192]),
+    "resnet50": Network(partial(build_network, "resnet50_cifar", {}), ["*"], classifying, 8, [16, 64]),
+    "mobilenet": Network(partial(build_network, "mobilenetv2_100", {"num_classes": 10}), ["*"], classifying, 32, [16]),
 }
 
 
@@ -184,6 +189,12 @@ def measure(
             alternatives["ours, compiled"] = training_step(
                 torch.compile(model), low_rank_optimizer, loss_of, device, bf16
             )
+        if network._forward_pre_hooks and device == "cpu":
+            for method, copied in (("dense", network), ("ours", model)):
+                unordered = deepcopy(copied)
+                unordered._forward_pre_hooks.clear()
+                its_own = adamw(unordered, device)
+                alternatives[f"{method}, channels first"] = training_step(unordered, its_own, loss_of, device, bf16)
         if bf16 and device == "cpu":
             alternatives["dense, float32"] = training_step(network, optimizer, loss_of, device, False)
             alternatives["ours, float32"] = training_step(model, low_rank_optimizer, loss_of, device, False)
@@ -212,8 +223,8 @@ def main(arguments: Sequence[str]) -> None:
         "--networks",
         nargs="+",
         choices=list(NETWORKS),
-        default=list(NETWORKS),
-        help="vit: the paper's mini ViT, vgg16, autoformer",
+        default=["vit", "vgg16", "autoformer"],
+        help="vit: the paper's mini ViT, vgg16, autoformer, resnet50 and mobilenet as tasks build them",
     )
     parser.add_argument("--ranks", nargs="+", type=positive, help="default: the network's own")
     parser.add_argument("--batch", type=positive, help="default: the network's own")

@@ -70,6 +70,8 @@ def test_convolution(data):
     low_rank = LowRankConv(dense, *factors(c_out, n, data.draw(st.integers(1, min(c_out, n)))))
     batch = data.draw(st.sampled_from([(), (1,), (3,)]))
     x = torch.randn(*batch, c_in, *[7 + d for d in range(dims)], dtype=torch.float64)
+    if data.draw(st.booleans(), "channels last"):
+        x = x.movedim(-1 - dims, -1).contiguous().movedim(-1, -1 - dims)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # even kernels with padding="same" warn of a copy
         assert_same_as_dense(low_rank, dense, x)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import timm
+import torch
 import torchvision
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ VGG_STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19:
 
 
 def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network by its name.
+    """A network by its name; one of convolutions puts the channels of a pixel side by side on a CPU, where that is up
+    to twice as fast.
 
     `vgg16_cifar` and `resnet50_cifar`, of the depths 11, 13, 16, 19 and 18, 50, 101, are those of this module;
     `torchvision/resnet50` is one of torchvision; other names are registered with timm, or classes of `timm.models`.
@@ -23,6 +25,24 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: there is no such network.
     """
+    network = _named(name, arguments)
+    convolutions, linear = (
+        sum(isinstance(each, kind) for each in network.modules()) for kind in (nn.Conv2d, nn.Linear)
+    )
+    if convolutions > linear:
+        network.register_forward_pre_hook(_channels_last)
+    return network
+
+
+def _channels_last(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Convolutions, norms and what lies between them keep the order in which they get their images."""
+    images, *others = inputs
+    if images.device.type != "cpu":
+        return inputs
+    return images.contiguous(memory_format=torch.channels_last), *others
+
+
+def _named(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     if name in CIFAR:
         return CIFAR[name](**arguments)
     library, _, member = name.rpartition("/")

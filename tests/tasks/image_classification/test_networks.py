@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from oialr_hpo.experiment import ExperimentError, load
 from oialr_hpo.oialr import plan
@@ -64,3 +65,18 @@ def test_vgg_takes_smaller_images() -> None:
     network = build_network("vgg11_cifar", {"in_chans": 1, "img_size": 8, "width": 0.25})
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert network.classifier.in_features == 128
+
+
+@pytest.mark.parametrize(("name", "last"), [("vgg11_cifar", True), ("vit_tiny_patch16_224", False)])
+def test_networks_of_convolutions_have_the_channels_of_a_pixel_side_by_side_on_a_cpu(name: str, last: bool) -> None:
+    arguments = {"width": 0.1} if last else {"img_size": 32, "depth": 1}
+    network = build_network(name, arguments).eval()
+    seen: list[Tensor] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    x = torch.randn(2, 3, 32, 32)
+    logits = network(x)
+    assert all(each.is_contiguous(memory_format=torch.channels_last) == last for each in seen if each.shape[-1] > 1)
+    network._forward_pre_hooks.clear()
+    torch.testing.assert_close(network(x), logits)

@@ -11,6 +11,7 @@ from oialr_hpo.engines.ranks import join, on_first_rank
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.methods import name_of
+from oialr_hpo.mistake import Mistake
 from oialr_hpo.reproduce.plan import Chosen, Pace, Paces, Plan
 from oialr_hpo.reproduce.variants import repeated
 from oialr_hpo.runs.printing import Volume, tell, volume
@@ -40,11 +41,14 @@ def planned(
 
     Raises:
         ExperimentError: no step of a training can be made.
-        Mistake: the plan is damaged.
+        Mistake: the plan is damaged, or of another budget.
     """
     file = out / "plan.json"
     if on_first_rank(file.exists):
-        return on_first_rank(lambda: Plan.load(file))
+        plan = on_first_rank(lambda: Plan.load(file))
+        if budget not in (None, plan.budget):
+            raise Mistake(f"{file} plans with a budget of {plan.budget:g}; leave out --budget, or choose another --out")
+        return plan
     tell("timing steps of the trainings, to choose a scale")
     experiments = {
         comparison.name: {name_of(each.method): each for each in (comparison.experiment, *comparison.others.values())}

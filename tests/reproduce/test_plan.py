@@ -108,6 +108,15 @@ def test_a_damaged_plan_is_said_in_a_line(content: str, tmp_path: Path) -> None:
         Plan.load(tmp_path / "plan.json")
 
 
+def test_a_plan_is_not_taken_for_one_of_another_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None
+) -> None:
+    Plan(0.25, 2, PACES).save(tmp_path / "plan.json")
+    with pytest.raises(SystemExit, match="2"):
+        reproduce.main(["vit_cifar", "--for", "1h", "--budget", "0.5", "--out", str(tmp_path)])
+    assert "plan.json plans with a budget of 0.25; leave out --budget" in capsys.readouterr().err
+
+
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = Plan(0.25, 4, PACES)
     plan.save(tmp_path / "plan.json")

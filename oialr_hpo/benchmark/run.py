@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -23,11 +24,11 @@ from oialr_hpo.oialr.stability import Tracker
 PAPER_STEPS, PAPER_FREQUENCY, EPOCH = 14_700, 500, 49
 
 
-def train(depth: int, width: int, steps: int, cutoff: float, batch: int, device: str, bf16: bool) -> None:
+def train(depth: int, width: int, steps: int, cuts: dict[str, Any], batch: int, device: str, bf16: bool) -> None:
     dense, network = mini_vit(depth, width).to(device), mini_vit(depth, width).to(device)
     optimizer = adamw(network, device)
     frequency = max(1, round(steps * PAPER_FREQUENCY / PAPER_STEPS))
-    oialr = OIALR(network, optimizer, delay=steps // 3, frequency=frequency, cutoff=cutoff, include=["blocks.*"])
+    oialr = OIALR(network, optimizer, delay=steps // 3, frequency=frequency, include=["blocks.*"], **cuts)
     torch.manual_seed(0)
     loss_of = classifying(batch, device)
     dense_step = training_step(dense, adamw(dense, device), loss_of, device, bf16)
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--width", type=positive, default=768, help="a multiple of its 6 heads; the paper's has 768")
     parser.add_argument("--steps", type=positive, default=60)
     parser.add_argument("--cutoff", type=float, default=0.4, help="beta")
+    parser.add_argument("--first-cutoff", type=float, default=0.0, help="the same for all layers at the change-over")
+    parser.add_argument("--energy", type=float, default=1.0, help="share of the squared singular values that is kept")
+    parser.add_argument("--step-fraction", type=float, default=0.1, help="alpha")
     parser.add_argument("--batch", type=positive, default=128)
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     add_machine_options(parser)
@@ -83,4 +87,5 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     print(f"mini ViT, {options.steps} steps, batch {options.batch}, {options.threads} threads, {options.device}")
-    train(options.depth, options.width, options.steps, options.cutoff, options.batch, options.device, options.bf16)
+    cuts = {name: getattr(options, name) for name in ("cutoff", "first_cutoff", "energy", "step_fraction")}
+    train(options.depth, options.width, options.steps, cuts, options.batch, options.device, options.bf16)

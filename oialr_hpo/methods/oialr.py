@@ -29,6 +29,19 @@ class OIALR(LowRank):
         step_fraction: float = Field(
             default=0.1, gt=0, le=1, description="α: every update reaches so large a share of the layers more"
         )
+        first_cutoff: float = Field(
+            default=0.0,
+            ge=0,
+            lt=1,
+            description="a cut-off like β, of all layers at the change-over; 0: none, as in the paper",
+        )
+        energy: float = Field(
+            default=1.0,
+            gt=0,
+            le=1,
+            description="no more singular values are kept than hold this share of all their squares",
+        )
+        rank_multiple: int = Field(default=1, ge=1, description="ranks are rounded up to a multiple of it")
         keep_first: bool = Field(default=False, description="the first layer stays dense")
         keep_last: bool = Field(default=False, description="the last layer stays dense")
 
@@ -47,6 +60,9 @@ class OIALR(LowRank):
             frequency=settings.frequency,
             cutoff=settings.cutoff,
             step_fraction=settings.step_fraction,
+            first_cutoff=settings.first_cutoff,
+            energy=settings.energy,
+            rank_multiple=settings.rank_multiple,
             keep_first=settings.keep_first,
             keep_last=settings.keep_last,
             averages=loop.averages,

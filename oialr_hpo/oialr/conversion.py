@@ -186,3 +186,12 @@ def _under_names_of(network: nn.Module, state_dict: Mapping[str, Tensor]) -> dic
         named[f"{modules[owner]}.{part}".removeprefix(".")] = value
         elsewhere |= {f"{name}.{part}": value for name in places[network.get_submodule(modules[owner])] if name}
     return elsewhere | named
+
+
+def successor(tensor: Tensor, old: Parameter) -> Parameter:
+    """`tensor` as a parameter that is trained or frozen as `old`, with its gradient hooks and their handles."""
+    new = Parameter(tensor.contiguous(), old.requires_grad)
+    for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        if getattr(old, hooks, None):
+            setattr(new, hooks, getattr(old, hooks))
+    return new

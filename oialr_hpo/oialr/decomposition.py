@@ -54,6 +54,16 @@ def svd_with_free_bases(
     return from_first_rank((u, s, vt), group)
 
 
+def number_kept(values: Tensor, cutoff: float, energy: float) -> int:
+    """How many singular values, given from the largest on, are at least `cutoff` times the largest, but no more of them
+    than hold the share `energy` of the sum of all squares."""
+    above = int((values >= cutoff * values[0]).sum())
+    if energy == 1:
+        return above
+    held = values.double().square().cumsum(0)
+    return min(above, 1 + int((held < energy * held[-1]).sum()))
+
+
 def _completed(basis: Tensor, columns: int, generator: torch.Generator) -> Tensor:
     """Orthonormal columns, continued by random ones to `columns`."""
     shape = len(basis), columns - basis.shape[1]

@@ -13,13 +13,13 @@ from torch.nn.parameter import Parameter, is_lazy
 from torch.optim import Optimizer
 
 from oialr_hpo.oialr.averages import copy_in, follow_all
-from oialr_hpo.oialr.conversion import convert, empty_factors, planned_weights, reshape
-from oialr_hpo.oialr.decomposition import exactly, svd
+from oialr_hpo.oialr.conversion import convert, empty_factors, planned_weights, reshape, successor
+from oialr_hpo.oialr.decomposition import exactly, number_kept, svd
 from oialr_hpo.oialr.distributed import check_whole, plain, process_group, rebuild, unwrapped
 from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.oialr.merging import merge
 from oialr_hpo.oialr.optimizers import Optimizers
-from oialr_hpo.oialr.planning import Report, plan
+from oialr_hpo.oialr.planning import Layer, Report, plan
 from oialr_hpo.section import steps
 
 
@@ -51,6 +51,8 @@ class OIALR:
         frequency: nu, in optimizer steps.
         cutoff: beta, the share of the largest singular value below which others are dropped.
         step_fraction: alpha, the share of the layers by which every update reaches further to the front.
+        first_cutoff: the same as `cutoff`, of all layers at the change-over, which the paper leaves at full rank (0).
+        energy: no more singular values are kept than hold this share of the sum of their squares.
         keep_first, keep_last: leave the network's first or last projection dense.
         include, exclude: shell patterns on layer names ('*.mlp.*').
         min_size: weights with min(m, n) below it stay dense.
@@ -79,6 +81,8 @@ class OIALR:
         frequency: int,
         cutoff: float = 0.1,
         step_fraction: float = 0.1,
+        first_cutoff: float = 0.0,
+        energy: float = 1.0,
         keep_first: bool = False,
         keep_last: bool = False,
         include: Sequence[str] = ("*",),
@@ -93,13 +97,14 @@ class OIALR:
         whole = {"delay": (delay, 0), "frequency": (frequency, 1), "rank_multiple": (rank_multiple, 1)}
         for name, (count, least) in whole.items():
             _check(name, count, count >= least and count % 1 == 0, f"a whole number, {least} or more")
-        for name, share in {"cutoff": cutoff, "min_rank": min_rank}.items():
+        for name, share in {"cutoff": cutoff, "first_cutoff": first_cutoff, "min_rank": min_rank}.items():
             _check(name, share, 0 <= share <= 1, "between 0 and 1")
-        for name, share in {"step_fraction": step_fraction, "max_cut": max_cut}.items():
+        for name, share in {"step_fraction": step_fraction, "energy": energy, "max_cut": max_cut}.items():
             _check(name, share, 0 < share <= 1, "above 0 and at most 1")
         self.model, self.optimizer = model, optimizer
         self.delay, self.frequency = delay, frequency
         self.cutoff, self.step_fraction = cutoff, step_fraction
+        self.first_cutoff, self.energy = first_cutoff, energy
         self.max_cut, self.min_rank, self.rank_multiple = max_cut, min_rank, rank_multiple
         self._network, self._process_group = unwrapped(model), process_group(model)
         check_whole(model)
@@ -279,11 +284,14 @@ class OIALR:
         self.report = self._plan()
         if all(layer.reason for layer in self.report):
             warnings.warn("OIALR: every weight was frozen before the change-over, nothing is low-rank", stacklevel=3)
-        self._change_over(convert(self._network, self.report, self._optimizers, self._process_group))
+        self._change_over(convert(self._network, self.report, self._optimizers, self._process_group), self.first_cutoff)
 
-    def _change_over(self, layers: dict[str, list[LowRank]]) -> None:
+    @exactly()
+    def _change_over(self, layers: dict[str, list[LowRank]], cutoff: float = 0.0) -> None:
         self._layers = layers
         self._optimizers.stop_decay()
+        if cutoff:
+            self._cut([layer for layer in self.report if layer.rank is not None], cutoff)
         self._settle()
 
     @exactly()
@@ -302,26 +310,29 @@ class OIALR:
         total = len(low_rank)
         # the tolerance makes 10 * 0.1 * 3 three layers, not two
         touched = max(1, min(total, math.floor(total * self.step_fraction * self.updates + 1e-9)))
-        for layer in low_rank[-touched:]:
-            if self._sigma(layer.name).requires_grad:
-                layer.rank = self._update_layer(layer.name, min(layer.shape))
+        self._cut(low_rank[-touched:], self.cutoff)
         self._settle()
 
-    def _update_layer(self, name: str, full_rank: int) -> int:
+    def _cut(self, layers: Sequence[Layer], cutoff: float) -> None:
+        for layer in layers:
+            if self._sigma(layer.name).requires_grad:
+                layer.rank = self._update_layer(layer.name, min(layer.shape), cutoff)
+
+    def _update_layer(self, name: str, full_rank: int, cutoff: float) -> int:
         """Algorithm 1 and the cut of the rank for one layer; returns the new rank."""
         module, sigma = self._layers[name][0], self._sigma(name)
         left, values, right = svd(sigma, name, self._process_group)
-        rank = self._kept(values, full_rank)
+        rank = self._kept(values, full_rank, cutoff)
         left, values, right = left[:, :rank], values[:rank], right[:rank]
         u, vt = module.u @ left.to(module.u.dtype), right.to(module.vt.dtype) @ module.vt
         self._set_factors(name, u, torch.diag(values).to(sigma.dtype), vt)
         self._optimizers.replace(sigma, self._sigma(name), left, right.t())
         return rank
 
-    def _kept(self, values: Tensor, full_rank: int) -> int:
-        above = int((values >= self.cutoff * values[0]).sum())
+    def _kept(self, values: Tensor, full_rank: int, cutoff: float) -> int:
+        wanted = number_kept(values, cutoff, self.energy)
         floor = max(1, math.ceil((1 - self.max_cut) * len(values)), math.ceil(self.min_rank * full_rank))
-        rounded = math.ceil(max(above, floor) / self.rank_multiple) * self.rank_multiple
+        rounded = math.ceil(max(wanted, floor) / self.rank_multiple) * self.rank_multiple
         return min(rounded, len(values))
 
     def _sigma(self, name: str) -> Parameter:
@@ -329,18 +340,9 @@ class OIALR:
 
     def _set_factors(self, name: str, u: Tensor, sigma: Tensor, vt: Tensor) -> None:
         old = self._layers[name][0]
-        factors = _successor(u, old.u), _successor(sigma, old.sigma), _successor(vt, old.vt)
+        factors = successor(u, old.u), successor(sigma, old.sigma), successor(vt, old.vt)
         for module in self._layers[name]:
             module.set_factors(*factors)
-
-
-def _successor(tensor: Tensor, old: Parameter) -> Parameter:
-    """`tensor` as a parameter that is trained or frozen as `old`, with its gradient hooks and their handles."""
-    new = Parameter(tensor.contiguous(), old.requires_grad)
-    for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
-        if getattr(old, hooks, None):
-            setattr(new, hooks, getattr(old, hooks))
-    return new
 
 
 def _check(name: str, value: Any, valid: bool, expected: str) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from oialr_hpo.oialr import OIALR, load_low_rank, plan
+from oialr_hpo.oialr.decomposition import number_kept
 
 
 def mlp(depth: int = 3, width: int = 12) -> nn.Sequential:
@@ -108,6 +109,33 @@ def test_guards_bound_a_cut():
     assert rank_after_update(max_cut=0.5) == 20
     assert rank_after_update(min_rank=0.1) == 4
     assert rank_after_update(rank_multiple=16) == 16
+
+
+def test_the_first_cut_may_come_with_the_change_over():
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(20, 30), nn.Linear(30, 10))
+
+    whole, cut = (OIALR(network(), delay=0, frequency=9, first_cutoff=cutoff) for cutoff in (0.0, 0.5))
+    assert [*whole.ranks.values()] == [20, 10]
+    values = [torch.linalg.svdvals(layer.weight) for layer in network()]
+    assert [*cut.ranks.values()] == [int((each >= 0.5 * each[0]).sum()) for each in values]
+    x = torch.randn(8, 20)
+    torch.testing.assert_close(whole.model(x), network()(x))
+    assert not torch.allclose(cut.model(x), whole.model(x))
+    again = OIALR(network(), delay=0, frequency=9, first_cutoff=0.5)
+    again.load_state_dict(cut.state_dict())
+    again.model.load_state_dict(cut.model.state_dict())
+    torch.testing.assert_close(again.model(x), cut.model(x))
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8), st.floats(0, 1), st.floats(0.01, 1))
+def test_as_many_singular_values_are_kept_as_hold_the_energy(drawn: list[float], cutoff: float, energy: float) -> None:
+    values = torch.tensor(sorted(drawn, reverse=True), dtype=torch.float64)
+    kept, squares = number_kept(values, cutoff, energy), values.square()
+    assert 1 <= kept <= number_kept(values, cutoff, 1.0) <= len(values)
+    assert kept == number_kept(values, cutoff, 1.0) or squares[:kept].sum() >= energy * squares.sum() * (1 - 1e-12)
+    assert kept == 1 or squares[: kept - 1].sum() < energy * squares.sum()
 
 
 def test_selection_and_its_report():
@@ -266,6 +294,7 @@ def test_an_svd_that_does_not_converge_falls_back_and_says_so(monkeypatch):
     [
         {"delay": -1}, {"delay": 1.5}, {"frequency": 0}, {"cutoff": 1.1}, {"cutoff": float("nan")},
         {"step_fraction": 0}, {"max_cut": 0}, {"min_rank": -0.1}, {"rank_multiple": 0},
+        {"energy": 0}, {"first_cutoff": 2},
     ],
 )  # fmt: skip
 def test_arguments_out_of_range(argument):

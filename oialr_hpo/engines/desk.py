@@ -189,9 +189,10 @@ class Desk:
 
     def report(self, number: int, point: Point) -> None:
         """Learn how far a running trial has come."""
-        scores = [sign * goal for sign, goal in zip(self._signs, point.goals, strict=True)]
+        scores = [sign * goal for sign, goal in zip(self._signs, point.goals, strict=False)]
         self._progress.reached(number, point.share, scores)
-        self._rungs.report(number, point)
+        if point.goals:
+            self._rungs.report(number, point)
 
     def stops(self, number: int) -> bool:
         """Whether a trial is to be stopped early, where it was reported last."""

@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     Attributes:
         share: of its run, in (0, 1].
-        goals: its scores.
+        goals: its scores; empty, where the record has none.
         low_rank: whether the change-over is behind it.
         settled: whether it has had the time to recover.
     """
@@ -79,8 +79,9 @@ def stopped(trial: Trial, experiment: Experiment, stops: Callable[[int, Point, b
             are there to be compared with; answers whether it stops.
     """
     settings = experiment.early_stopping
-    if not (points := curve(trial, experiment)):
-        return False
+    if not (points := curve(trial, experiment)):  # only its last record is scored
+        share = min(trial.epochs[-1]["epoch"] / experiment.epochs(trial.settings), 1.0)
+        return stops(trial.number, Point(share, [], low_rank=False, settled=False), False)
     judged = settings.enabled and trial.role is Role.PROPOSAL and due(points, settings)
     return stops(trial.number, points[-1], judged)
 

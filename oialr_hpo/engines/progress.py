@@ -75,8 +75,8 @@ class Progress:
         """A trial begins, or has come so far, with these scores."""
         self._running[number] = share
         if volume.get() is Volume.VERBOSE:
-            reached = f" at {share:.0%}, score {' / '.join(map(figure, scores))}" if scores else " begins"
-            self._print(f"#{number}{reached}")
+            reached = f"at {share:.0%}, score {' / '.join(map(figure, scores))}" if scores else f"at {share:.0%}"
+            self._print(f"#{number} {reached if share else 'begins'}")
 
     def less(self, trials: int) -> None:
         """So many of the budget are left out."""

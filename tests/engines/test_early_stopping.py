@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oialr_hpo.engines.early_stopping import Rungs, curve, due
+from oialr_hpo.engines.early_stopping import Point, Rungs, curve, due, stopped
 from oialr_hpo.experiment import Experiment, load
 from oialr_hpo.runs.trial import Role, Trial
 
@@ -40,6 +40,13 @@ def stops(experiment: Experiment, others: Sequence[Trial], running: Trial) -> bo
     for point in curve(running, experiment):
         rungs.report(running.number, point)
     return rungs.stops(running.number)
+
+
+def test_a_trial_that_is_scored_at_its_end_only_tells_how_far_it_is(experiment: Experiment) -> None:
+    running, told = Trial(0, Role.START, {}, seed=0, worker=0), []
+    running.add({"epoch": 5, "train_loss": 0.5})
+    assert not stopped(running, experiment, lambda *report: told.append(report) or False)
+    assert told == [(0, Point(0.25, [], low_rank=False, settled=False), False)]
 
 
 def test_a_trial_is_judged_once_per_rung(experiment: Experiment) -> None:

@@ -112,6 +112,11 @@ def _bars(axes: Axes, trace: go.Bar, categories: list[str]) -> None:
     base = _values(trace.base) if trace.base is not None else None
     look = {"color": _color(trace.marker.color), "edgecolor": "white", "linewidth": 0.8, "label": trace.name}
     axes.barh(y, _values(trace.x), left=base, height=0.7, **look)
+    if trace.error_x.array is not None:
+        reach = [_values(trace.error_x.arrayminus), _values(trace.error_x.array)]
+        axes.errorbar(
+            _values(trace.x), y, xerr=reach, fmt="none", ecolor=_color(trace.error_x.color), elinewidth=1, capsize=2
+        )
     if trace.texttemplate or (trace.text is not None and trace.textposition != "none"):
         for label, width, text in zip(y, _values(trace.x), trace.text, strict=True):
             axes.annotate(

@@ -162,6 +162,15 @@ def test_pictures_put_each_bar_in_its_own_row(full: RunDirectory, tmp_path: Path
         assert drawn == expected  # fmt: skip
 
 
+def test_pictures_have_the_intervals_of_importances(full: RunDirectory) -> None:
+    drawn = next(chart for chart in charts.draw(Facts(full)) if chart.name == "importance")
+    bars = drawn.figure.data[0]  # type: ignore[union-attr]
+    (lines,) = pictures.draw(drawn.figure, "importance").axes[0].containers[1:]  # type: ignore[arg-type]
+    ends = [segment[:, 0] for segment in lines[2][0].get_segments()]
+    reach = zip(bars.x, bars.error_x.arrayminus, bars.error_x.array, strict=True)
+    assert np.allclose(ends, [(x - low, x + high) for x, low, high in reach])
+
+
 def test_every_chart_is_a_picture_too(written: list[Path]) -> None:
     names = {re.sub(r"trial-\d+-", "", path.stem) for path in written[1:]}
     assert names == set(ALL)

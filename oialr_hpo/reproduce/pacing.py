@@ -1,5 +1,6 @@
 """How fast trainings of a comparison are here, by how many of them run at a time."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +9,6 @@ from statistics import fmean
 
 from oialr_hpo.engines import launchers, search
 from oialr_hpo.engines.ranks import join, on_first_rank
-from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.methods import name_of
 from oialr_hpo.mistake import Mistake
@@ -90,8 +90,9 @@ def _timed(
             return {join(): at_once(1)}
         timed = {jobs or 1: at_once(jobs or 1)}
         if not jobs:
-            cpus = threads_per_worker(1)
-            for workers in sorted({min(gpus * each, cpus) for each in ON_A_GPU} if gpus else {cpus}):
+            cpus = len(os.sched_getaffinity(0))
+            more = {min(gpus * each, cpus) for each in ON_A_GPU} if gpus else {cpus}
+            for workers in sorted(more - timed.keys()):
                 try:
                     timed[workers] = at_once(workers)
                 except ExperimentError:  # the memory is too small for so many

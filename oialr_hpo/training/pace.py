@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.methods import Loop, name_of
@@ -32,13 +33,19 @@ def measure(
 
     Yields:
         one record: setup_seconds (of the data and the network), dense_seconds and small_seconds (an epoch's steps and
-        waiting for their batches), evaluation_seconds (of the validation split), seconds (that measuring took), and
+        waiting for their batches), evaluation_seconds (of the validation split), seconds (that all of this took), and
         gpus, how many there are.
     """
     torch.set_num_threads(threads)
-    device, called = devices.choose(worker), time.perf_counter()
-    task = build_task(experiment, seed=seed, device=device, data_dir=data_dir)
-    model = task.build_model().to(device)
+    device = devices.choose(worker)
+
+    def build() -> tuple[Task, nn.Module]:
+        task = build_task(experiment, seed=seed, device=device, data_dir=data_dir)
+        return task, task.build_model().to(device)
+
+    build()  # what is imported and kept then is there for all trainings of the process
+    called = time.perf_counter()
+    task, model = build()
     setup = time.perf_counter() - called
     dense = _epoch(experiment.with_settings({"method": "dense"}), task, seed, device)
     delay = f"{name_of(experiment.method)}.delay"

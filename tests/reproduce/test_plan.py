@@ -80,9 +80,10 @@ def test_steps_are_timed_and_a_scale_is_chosen(
 ) -> None:
     """On a few digits; nothing of what was timed stays but the plan."""
     monkeypatch.setattr(reproduce, "rehearse", lambda *_: None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one CPU: nothing is tried beside one at a time
     small = ["model.arguments.depth=1", "data.train_images=160", "training.epochs=2"]
     options = [text for change in small for text in ("--set", change)]
-    command = ["vit_digits", *options, "--methods", "dense", "--seeds", "7", "--jobs", "1", "--for", "1m"]
+    command = ["vit_digits", *options, "--methods", "dense", "--seeds", "7", "--for", "1m"]
     reproduce.main([*command, "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "vit_digits: 2 of 12 epochs" in printed and "an epoch's steps: dense" in printed

@@ -115,11 +115,10 @@ class Runner:
 
     def _has_ended(self, run: RunDirectory, experiment: Experiment) -> bool:
         """Whether no training is left to do; a search that was short of time makes do with the trials that it has."""
-        trials = run.trials()
-        if self.time_box and experiment.at_time_limit == "finish" and not run.concluded and best(trials):
+        out_of_time = self.time_box and experiment.at_time_limit == "finish"
+        if out_of_time and not _complete(run.path, experiment) and best(trials := run.trials()):
             ended = sum(trial.finished for trial in trials)
-            if sum(trial.state.final for trial in trials) < experiment.trials:
-                run.conclude(f"its share of the time was over after {ended} of {experiment.trials} trials")
+            run.conclude(f"its share of the time was over after {ended} of {experiment.trials} trials")
         return _complete(run.path, experiment)
 
 

@@ -145,8 +145,8 @@ class RunDirectory:
 
         The budget, the sampler and early stopping may change, where settings come from, sections of methods that no
         trial is trained with, and the search space, as long as every trial lies in it: one that ran before a setting
-        was searched had the file's own value. Of the objective, which older directories do
-        not name, `oialr_hpo.engines.plan` sees to that.
+        was searched had the file's own value. Of the objective, which older directories do not name,
+        `oialr_hpo.engines.plan` sees to that.
 
         Raises:
             RunDirectoryError: something else differs; the message lists it.

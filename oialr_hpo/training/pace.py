@@ -77,11 +77,12 @@ def _epoch(experiment: Experiment, task: Task, seed: int, device: torch.device) 
     joined = min(settings.accumulation_steps, task.steps_per_epoch)
     batches = (batch for epoch in count(2) for batch in islice(task.train_batches(epoch), task.steps_per_epoch))
     _synchronise(device)
-    began, before = time.perf_counter(), stepper.steps
-    while stepper.steps == before or time.perf_counter() - began < SECONDS:
+    began, tried = time.perf_counter(), 0  # in float16 some are not made
+    while not tried or time.perf_counter() - began < SECONDS:
         stepper.step(batches, joined)
+        tried += 1
     _synchronise(device)
-    return (time.perf_counter() - began) / (stepper.steps - before) * per_epoch
+    return (time.perf_counter() - began) / tried * per_epoch
 
 
 def _synchronise(device: torch.device) -> None:

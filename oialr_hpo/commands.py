@@ -274,6 +274,11 @@ def share(text: str) -> float:
     return _number(text, lambda number: 0 < number <= 1, "a share above 0 and at most 1")
 
 
+def factor(text: str) -> float:
+    """An option's value as a number above zero, to multiply with."""
+    return _number(text, lambda number: 0 < number < float("inf"), "a number above zero")
+
+
 def not_negative(text: str) -> float:
     """An option's value as a number from zero on."""
     return _number(text, lambda number: 0 <= number < float("inf"), "a number from zero on")

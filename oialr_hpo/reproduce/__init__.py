@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, natural, path, positive, share
+from oialr_hpo.commands import INTERRUPTED, ExperimentName, Parser, command, factor, natural, path, positive, share
 from oialr_hpo.engines import launchers
 from oialr_hpo.engines.deadline import Deadline
 from oialr_hpo.engines.ranks import on_first_rank
@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def compared(budget: float) -> list[tuple[Comparison, list[str]]]:
         experiments = published(options.name).experiments
-        return [compare(name, rows, asked, options.set, budget) for name, rows in experiments.items()]
+        return [
+            compare(name, rows, asked, options.set, budget, options.tuned_in, options.rates)
+            for name, rows in experiments.items()
+        ]
 
     deadline, jobs, time_box = Deadline(options.seconds) if options.seconds else None, options.jobs or 1, None
     chosen = compared(options.budget or 1.0)
@@ -104,6 +107,20 @@ def parser() -> Parser:
         help="which rows: dense; 'dense, tuned'; untuned, tuned: of the experiment's method; NAME, such as rigl, or "
         "package.module:Class: both of that method; 'NAME, tuned' (default: the first four, and both of each method of "
         "the published table)",
+    )
+    parser.add_argument(
+        "--tuned-in",
+        type=path,
+        metavar="DIR",
+        help="nothing is searched: tuned rows have the best settings of the searches that lie in DIR, such as "
+        "runs/reproduce/NAME/NAME of another comparison",
+    )
+    parser.add_argument(
+        "--rates",
+        type=factor,
+        default=1.0,
+        metavar="F",
+        help="multiply the learning rates of all rows: by muP 0.5 for twice the width (default: 1)",
     )
     parser.add_argument(
         "--jobs",

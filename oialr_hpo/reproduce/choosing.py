@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from oialr_hpo import experiment as experiments
-from oialr_hpo.experiment import Experiment
+from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.methods import METHODS as BUILT_IN
 from oialr_hpo.methods import load_method, name_of
 from oialr_hpo.mistake import hint
 from oialr_hpo.reproduce.comparison import DENSE, METHODS, STATES, Comparison, Row, is_there
-from oialr_hpo.reproduce.variants import load, shorten
+from oialr_hpo.reproduce.variants import RATES, load, scaled, shorten
+from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
 
 
 def rows(text: str) -> list[Row]:
@@ -36,7 +38,13 @@ def rows(text: str) -> list[Row]:
 
 
 def compare(
-    name: str, published: Iterable[str], asked: Iterable[Row] | None, changes: Sequence[str], budget: float
+    name: str,
+    published: Iterable[str],
+    asked: Iterable[Row] | None,
+    changes: Sequence[str],
+    budget: float,
+    tuned_in: Path | None = None,
+    rates: float = 1.0,
 ) -> tuple[Comparison, list[str]]:
     """An experiment with all methods that are compared on it, and the names of the rows to measure.
 
@@ -48,9 +56,11 @@ def compare(
         asked: rows; None: those that every table has, and both of each published method that is there.
         changes: of its settings, `KEY=VALUE`; those of a method of the user's hold for that one.
         budget: share of its epochs and trials.
+        tuned_in: the directory of another comparison's searches, whose best settings tuned rows are to have.
+        rates: what all learning rates are multiplied with.
 
     Raises:
-        ExperimentError: it cannot be compared.
+        ExperimentError: it cannot be compared, or there is no such search.
     """
     original, wanted_rows = experiments.load(name), [*(asked or _all(published))]
     given = dict(change.partition("=")[::2] for change in changes)
@@ -60,11 +70,33 @@ def compare(
     all_methods = {None: own} | {
         method: load(name, [*_changes_of(method, changes, wanted_rows), f"method={method}"]) for method in others
     }
-    short = {method: shorten(each, budget) for method, each in all_methods.items()}
+    short = {method: shorten(_with_rates(each, rates), budget) for method, each in all_methods.items()}
     trials = max(each.trials for each in short.values())
     alike = {method: each.model_copy(update={"trials": trials}) for method, each in short.items()}
-    comparison = Comparison(name, alike[None], original, others={method: alike[method] for method in others if method})
+    tuned = dict.fromkeys(name_of(row.method or own.method) for row in wanted if row.tuned)
+    found = {method: _search(tuned_in / f"search-{method}") for method in tuned} if tuned_in else {}
+    by_name = {method: alike[method] for method in others if method}
+    comparison = Comparison(name, alike[None], original, others=by_name, found=found, rates=rates)
     return comparison, list(dict.fromkeys(row.name for row in wanted))
+
+
+def _with_rates(experiment: Experiment, factor: float) -> Experiment:
+    """The experiment with its learning rates multiplied."""
+    return experiment.with_settings(scaled({key: experiment.value(key) for key in RATES if factor != 1}, factor))
+
+
+def _search(path: Path) -> RunDirectory:
+    """A search that found something.
+
+    Raises:
+        ExperimentError: there is none.
+    """
+    run = RunDirectory(path)
+    if not run.used:
+        raise ExperimentError(f"{path} holds no search; name the directory that has it, as of a finished comparison")
+    if not best(run.trials()):
+        raise ExperimentError(f"{path}: no trial has ended; go on with that search first")
+    return run
 
 
 def _changes_of(method: str | None, changes: Iterable[str], rows: Iterable[Row]) -> list[str]:

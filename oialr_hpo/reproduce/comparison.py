@@ -7,8 +7,9 @@ from typing import Any
 
 from oialr_hpo import methods
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.reproduce.variants import for_dense, for_method
+from oialr_hpo.reproduce.variants import for_dense, for_method, scaled
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
 
 DENSE, STATES = "dense", ("untuned", "tuned")
 
@@ -67,11 +68,16 @@ METHODS = ("dense", "untuned", "tuned", "dense, tuned")
 @dataclass(frozen=True)
 class Measured:
     """What was run for a row: the trainings on the test split and, of a tuned one, its search and the trainings again
-    on the validation split."""
+    on the validation split.
+
+    Attributes:
+        elsewhere: whether the search was another comparison's.
+    """
 
     tested: RunDirectory
     searched: RunDirectory | None = None
     again: RunDirectory | None = None
+    elsewhere: bool = False
 
 
 @dataclass
@@ -83,6 +89,9 @@ class Comparison:
         original: as its file says, at full scale.
         rows: by name.
         others: the experiment with other methods, by their names.
+        found: searches of another comparison, by method, whose best settings tuned rows have; empty: they are
+            searched here.
+        rates: what the learning rates of all rows were multiplied with, and those of `found` are.
     """
 
     experiment_name: str
@@ -90,6 +99,8 @@ class Comparison:
     original: Experiment
     rows: dict[str, Measured] = field(default_factory=dict)
     others: Mapping[str, Experiment] = field(default_factory=dict)
+    found: Mapping[str, RunDirectory] = field(default_factory=dict)
+    rates: float = 1.0
 
     @property
     def name(self) -> str:
@@ -103,12 +114,26 @@ class Comparison:
     def of(self, row: Row) -> Experiment:
         """What is searched for a row, or trained as it is."""
         if row.method == DENSE:
-            return for_dense(self.experiment)
-        return for_method(self.others[row.method] if row.method else self.experiment)
+            experiment = for_dense(self.experiment)
+        else:
+            experiment = for_method(self.others[row.method] if row.method else self.experiment)
+        elsewhere = self.elsewhere(row)
+        if not elsewhere:
+            return experiment
+        (winner,) = best(elsewhere.trials())
+        return experiment.with_settings(scaled(winner.settings, self.rates))
+
+    def elsewhere(self, row: Row) -> RunDirectory | None:
+        """The search of another comparison that found a row's settings."""
+        return self.found.get(methods.name_of(row.method or self.experiment.method)) if row.tuned else None
 
     def searches(self, row: Row) -> bool:
-        """Whether a row is searched: there are settings to tune."""
-        return row.tuned and bool(len(self.of(row).space))
+        """Whether a row is searched: there are settings to tune, and not found elsewhere."""
+        return row.tuned and not self.elsewhere(row) and bool(len(self.of(row).space))
+
+    def trained(self, row: Row) -> Row:
+        """The row whose trainings a row has: without settings to tune, the untuned one."""
+        return row if self.searches(row) or self.elsewhere(row) else Row(row.method, tuned=False)
 
     def named(self, published: Mapping[str, Any]) -> dict[Row, Any]:
         """Published rows as those of this comparison; `untuned` and `tuned` are OIALR there."""

@@ -93,9 +93,10 @@ def _cost(row: Mapping[str, Any]) -> str:
     search = row["search"]
     if search is None:
         return "none"
-    return (
+    cost = (
         f"{search['trials']} trials of {search['settings']} settings, {clock(search['training_seconds'])} of training"
     )
+    return f"none here; in {search['elsewhere']} {cost}" if search["elsewhere"] else cost
 
 
 def _pairs(experiment: Mapping[str, Any]) -> str:

@@ -108,8 +108,8 @@ class Plan:
         return [
             replace(part, folder=f"{comparison.name}/{part.folder}")
             for comparison, rows in chosen
-            for row in map(Row.of, rows)
-            for part in self._parts(comparison, row, seeds)
+            for row in rows
+            for part in self._parts(comparison, comparison.trained(Row.of(row)), seeds)
         ]
 
     def _parts(self, comparison: Comparison, row: Row, seeds: int) -> list[Part]:

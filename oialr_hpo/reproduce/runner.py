@@ -65,12 +65,10 @@ class Runner:
         Raises:
             Interrupted: before the end.
         """
-        row = Row.of(method)
+        row = self.comparison.trained(Row.of(method))
         experiment, searched = self.comparison.of(row), None
         if self.comparison.searches(row):
             searched, experiment = self._tune(f"search-{name_of(experiment.method)}", experiment)
-        else:
-            row = Row(row.method, tuned=False)
         tested = self._run(f"{row.folder}-test", repeated(experiment, self.seeds), ON_TEST_SPLIT)
         again = None
         if searched:
@@ -78,7 +76,8 @@ class Runner:
             seeds = [seed for seed in self.seeds if seed != winner.seed]
             if seeds:
                 again = self._run(f"{row.folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
-        return Measured(tested, searched, again)
+        elsewhere = self.comparison.elsewhere(row)
+        return Measured(tested, searched or elsewhere, again, elsewhere=elsewhere is not None)
 
     def _tune(self, name: str, experiment: Experiment) -> tuple[RunDirectory, Experiment]:
         """Search, and give the experiment with the best settings."""

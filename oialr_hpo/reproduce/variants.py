@@ -1,9 +1,12 @@
 """What is run of an experiment: searches for its method and for the dense network, and trainings with several seeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from oialr_hpo import experiment as experiments
 from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
+
+RATES = ("schedule.lr", "schedule.min_lr", "schedule.warmup_lr")
 
 
 def load(name: str, changes: Iterable[str]) -> Experiment:
@@ -29,6 +32,11 @@ def shorten(experiment: Experiment, budget: float) -> Experiment:
     if budget == 1:
         return experiment
     return experiment.with_settings({"training.epochs": epochs}).model_copy(update={"trials": trials})
+
+
+def scaled(settings: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The settings with their learning rates multiplied."""
+    return {key: value * factor if key in RATES else value for key, value in settings.items()}
 
 
 def for_method(experiment: Experiment) -> Experiment:

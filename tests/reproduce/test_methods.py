@@ -23,8 +23,10 @@ from oialr_hpo.reproduce import runner
 from oialr_hpo.reproduce.choosing import compare, new, rows
 from oialr_hpo.reproduce.comparison import Measured, Row
 from oialr_hpo.reproduce.published import published
+from oialr_hpo.reproduce.variants import RATES
 from oialr_hpo.reproduce.write import write
 from oialr_hpo.runs.directory import RunDirectory
+from oialr_hpo.runs.ranking import best
 from oialr_hpo.training import rehearsal
 
 TABLE_2 = published("table2").experiments
@@ -85,6 +87,47 @@ def test_a_method_of_ones_own(tmp_path: Path, made_up: None) -> None:
         (tmp_path / "vgg16_cifar" / folder).mkdir(parents=True)
     assert new(comparison, tmp_path) == []
     assert "\n| TopK, tuned |" in write("vgg16_cifar", [comparison], tmp_path)
+
+
+def test_settings_that_another_comparison_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None
+) -> None:
+    """Tuned rows have them, with their rates multiplied like those of the others, and nothing is searched."""
+    command = ["vit_cifar", "--budget", "0.01", "--seeds", "7", "8"]
+    reproduce.main([*command, "--methods", "tuned", "--out", str(tmp_path / "narrow")])
+    narrow = tmp_path / "narrow/vit_cifar"
+    (winner,) = best(RunDirectory.open(narrow / "search-oialr").trials())
+    there = [
+        "--methods",
+        "untuned",
+        "tuned",
+        "--tuned-in",
+        str(narrow),
+        "--rates",
+        "0.5",
+        "--out",
+        str(tmp_path / "wide"),
+    ]
+    reproduce.main([*command, *there, "--set", "model.arguments.embed_dim=1536"])
+    assert {path.name for path in (tmp_path / "wide/vit_cifar").iterdir()} == {"untuned-test", "tuned-test"}
+    untuned, tuned = (
+        RunDirectory.open(tmp_path / f"wide/vit_cifar/{row}-test").experiment for row in ("untuned", "tuned")
+    )
+    assert untuned.value("model.arguments.embed_dim") == tuned.value("model.arguments.embed_dim") == 1536
+    assert untuned.schedule.lr == load("vit_cifar").schedule.lr / 2
+    for key, value in winner.settings.items():
+        assert tuned.value(key) == (value / 2 if key in RATES else value)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| OIALR, tuned |")][-1:]
+    assert f"none here; in {narrow / 'search-oialr'} 4 trials of" in row
+
+
+def test_only_searches_that_are_there_can_be_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None
+) -> None:
+    with pytest.raises(SystemExit):
+        reproduce.main(["vit_cifar", "--methods", "dense,tuned", "--tuned-in", str(tmp_path), "--out", str(tmp_path)])
+    assert "search-dense holds no search; name the directory that has it" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_quiet_comparison_prints_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: None) -> None:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from oialr_hpo import reproduce
 from oialr_hpo.engines.deadline import Deadline
-from oialr_hpo.experiment import load
+from oialr_hpo.engines.search import run
+from oialr_hpo.experiment import load, strict_yaml
 from oialr_hpo.mistake import Mistake
 from oialr_hpo.reproduce import runner
 from oialr_hpo.reproduce.choosing import compare
-from oialr_hpo.reproduce.comparison import METHODS, Comparison
+from oialr_hpo.reproduce.comparison import METHODS, Comparison, Row
 from oialr_hpo.reproduce.plan import MARGIN, STEPS, Pace, Part, Plan, TimeBox
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.training import pace
@@ -39,6 +40,17 @@ def test_the_largest_scale_that_fits_is_planned(seconds: float, workers: int, se
     assert parts["vit_cifar/dense-test"].longest == 1 + 42 * epochs
     assert [*parts][2:5] == [f"vit_cifar/{name}" for name in ("search-oialr", "tuned-test", "tuned-again")]
     assert sum(part.seconds for part in parts.values()) == pytest.approx(takes)
+
+
+def test_what_another_comparison_found_is_only_trained(tmp_path: Path) -> None:
+    """And an experiment without settings to tune only once, whatever its rows are called."""
+    run(load("vit_digits", ["trials=2"]), out=tmp_path / "search-oialr", objective="tests.objectives:by_method")
+    fixed = tmp_path / "fixed.yaml"
+    fixed.write_text(strict_yaml.dump(load("vit_digits").fixed().dump()), encoding="utf-8")
+    plan = Plan(1.0, 2, dict.fromkeys(("vit_digits", "fixed"), PACES["vit_cifar"]))
+    for name, tuned_in, folder in (("vit_digits", tmp_path, "tuned-test"), (str(fixed), None, "untuned-test")):
+        comparison, rows = compare(name, METHODS, [Row(None, tuned=True)], [], 1.0, tuned_in)
+        assert [part.folder for part in plan.parts([(comparison, rows)], 3)] == [f"{comparison.name}/{folder}"]
 
 
 def test_a_search_has_its_share_of_the_time_and_a_training_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ whole search, whose ranks are ready when their training processes wait for the f
 experiment of one's own, with its task. Run it where nothing else runs.
 """
 
+import compileall
 import json
 import os
 import subprocess
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mpirun", default="mpirun", metavar="PROGRAM")
     parser.add_argument("--experiment", default="vit_digits", metavar="NAME", help="whose search it is, a name or path")
     options = parser.parse_args(arguments)
+    compileall.compile_dir(Path(__file__).parents[1], quiet=2)  # as an installed package is
     print("| ranks | | all ranks ready after | CPU time per rank | memory per rank | of it training process | torch |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for ranks in options.ranks:

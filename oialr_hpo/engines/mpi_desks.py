@@ -22,8 +22,7 @@ class LocalDesk:
     POLL_SECONDS = 0.005
 
     def __init__(self, comm: Comm, desk: Desk, stop: StopRequest):
-        self._desk, self._stop = desk, stop
-        self._comm = comm.Dup()
+        self._comm, self._desk, self._stop = comm, desk, stop
         self._others = set(range(1, self._comm.size))  # that still work
         self._told = False
         self._proposed: NDArray[np.float64] | None = None
@@ -83,8 +82,7 @@ class RemoteDesk:
     POLL_SECONDS = 0.2  # between looks at signals; the own trial's messages are heard at once
 
     def __init__(self, comm: Comm, stop: StopRequest):
-        self._stop = stop
-        self._comm = comm.Dup()
+        self._comm, self._stop = comm, stop
         self._told = False
 
     def request(self, genes: NDArray[np.float64]) -> None:

@@ -9,31 +9,32 @@ from dataclasses import replace
 from oialr_hpo import samplers
 from oialr_hpo.engines.desk import Desk
 from oialr_hpo.engines.islands import Island
-from oialr_hpo.engines.mpi import WORLD, Comm, local_rank, on_first_rank
+from oialr_hpo.engines.mpi import WORLD, Comm, on_first_rank
 from oialr_hpo.engines.mpi_desks import LocalDesk, RemoteDesk
 from oialr_hpo.engines.population import breeds, evaluated
 from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.replicas import Followers, follow
 from oialr_hpo.engines.signals import StopRequest
-from oialr_hpo.engines.worker import Search, Worker, threads_per_worker
+from oialr_hpo.engines.worker import Search, Worker
 from oialr_hpo.runs.trial import Trial
 
 
-def run(search: Search, stop: StopRequest, first: TrainingProcess | None = None) -> None:
+def run(search: Search, stop: StopRequest, place: int, threads: int, first: TrainingProcess | None = None) -> None:
     """Run a search to the end of its budget; every rank of COMM_WORLD calls this.
 
     A worker that trains alone takes over the process `first`.
 
-    Each `search.ranks_per_trial` ranks in a row train one trial together; the first of them is the worker.
+    Each `search.ranks_per_trial` ranks in a row train one trial together; the first of them is the worker. A rank has
+    its place among those of its node, and so many CPU threads.
     """
     world, together = WORLD, search.ranks_per_trial
-    place, sharing = local_rank()
-    threads = threads_per_worker(sharing)
+    workers = world.Split(color=min(world.rank % together, 1), key=world.rank)
+    if together == 1:
+        _work(search, workers, None, place, threads, stop, first)
+        return
     group = world.Split(color=world.rank // together, key=world.rank)
-    workers = world.Split(color=min(group.rank, 1), key=world.rank)
-    followers = Followers(group, stop) if group.rank == 0 and together > 1 else None
     if group.rank == 0:
-        _work(search, workers, followers, place, threads, stop, first if together == 1 else None)
+        _work(search, workers, Followers(group, stop), place, threads, stop)
     else:
         process = TrainingProcess(threads, search.run.output(world.rank // together, group.rank))
         try:
@@ -49,7 +50,7 @@ def _work(
     place: int,
     threads: int,
     stop: StopRequest,
-    process: TrainingProcess | None,
+    process: TrainingProcess | None = None,
 ) -> None:
     """Be one of the workers, the ranks of `comm`."""
     desk: LocalDesk | RemoteDesk

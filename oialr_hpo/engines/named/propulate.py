@@ -1,9 +1,10 @@
 """Propulate's islands over the ranks of MPI."""
 
-from dataclasses import replace
+from pathlib import Path
 
 from oialr_hpo.engines.plan import Plan, absolute
 from oialr_hpo.engines.worker import threads_per_worker
+from oialr_hpo.experiment import Experiment
 from oialr_hpo.runs.directory import RunDirectory
 
 
@@ -17,14 +18,17 @@ class Ranks:
     def run(self, plan: Plan) -> RunDirectory:
         from oialr_hpo.engines import mpi, mpi_search
 
-        data_dir, stage_dir = mpi.on_first_rank(lambda: (absolute(plan.data_dir), absolute(plan.stage_dir)))
-        plan = replace(plan, data_dir=data_dir, stage_dir=stage_dir)
-        checked = mpi.on_first_rank(plan.check)
-        staged = mpi.on_every_node(lambda: plan.stage(checked)) if stage_dir else data_dir
-        threads = threads_per_worker(mpi.local_rank()[1])
+        def check() -> tuple[Experiment, Path | None, Path | None]:
+            plan.data_dir, plan.stage_dir = absolute(plan.data_dir), absolute(plan.stage_dir)
+            return plan.check(), plan.data_dir, plan.stage_dir
+
+        checked, plan.data_dir, plan.stage_dir = mpi.on_first_rank(check)
+        place, sharing = mpi.local_rank()
+        threads = threads_per_worker(sharing)
+        staged = mpi.on_every_node(lambda: plan.stage(checked)) if plan.stage_dir else plan.data_dir
         search = mpi.on_first_rank(lambda: plan.prepare(checked, staged, threads))
         try:
-            mpi_search.run(search, plan.stop, plan.rehearsed)
+            mpi_search.run(search, plan.stop, place, threads, plan.rehearsed)
         except BaseException:
             mpi.abort_all("the search itself failed")
         return search.run

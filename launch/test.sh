@@ -7,5 +7,6 @@ source launch/environment.sh
 ruff check .
 mypy
 mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
+python -m compileall -q oialr_hpo tests  # once for all processes that tests start
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # a test worker per core
 python -m pytest -n auto --dist worksteal "$@"

@@ -57,6 +57,7 @@ benchmark=("$PYTHON" -m oialr_hpo.benchmark)
 on=(--device "$DEVICE" --threads "$(($(nproc) < 8 ? $(nproc) : 8))")
 part 60 "Epoch of the mini ViT, bfloat16" "${benchmark[@]}" epoch "${on[@]}" ${EPOCH_OPTIONS:-}
 part 60 "Epoch of the mini ViT, float32" "${benchmark[@]}" epoch "${on[@]}" --ranks 416 --set training.precision=float32 ${EPOCH_OPTIONS:-}
+part 90 "Epoch of the mini ViT, compiled, bfloat16" "${benchmark[@]}" epoch "${on[@]}" --ranks 416 --set training.compile=true ${EPOCH_OPTIONS:-}
 part 120 "Tests" "$PYTHON" -m pytest tests/gpu -q -p no:cacheprovider -rs --tb=line -W ignore --durations=5
 step=(step "${on[@]}" --rounds "${ROUNDS:-20}" ${STEP_OPTIONS:---batch 1024})
 part 40 "Step, bfloat16" "${benchmark[@]}" "${step[@]}" --bf16

@@ -44,6 +44,7 @@ from oialr_hpo.oialr.layers import LowRank
 from oialr_hpo.tasks.forecasting.autoformer import Autoformer
 from oialr_hpo.tasks.image_classification.networks import build_network
 from oialr_hpo.training import devices
+from oialr_hpo.training.compilation import compiling
 
 Loss = Callable[[Any], Tensor]
 
@@ -129,13 +130,14 @@ def adamw(model: nn.Module, device: str) -> torch.optim.Optimizer:
 
 
 def training_step(
-    model: Any, optimizer: torch.optim.Optimizer, loss_of: Loss, device: str, bf16: bool
+    model: Any, optimizer: torch.optim.Optimizer, loss_of: Loss, device: str, bf16: bool, compiles: bool = False
 ) -> Callable[[], Any]:
     """A step on the data of `loss_of`; `model` is on `device` already."""
     model.train()
+    compiled = compiling(model, torch.device(device), compiles)
 
     def step() -> None:
-        with devices.autocast(torch.device(device), "bfloat16" if bf16 else "float32"):
+        with devices.autocast(torch.device(device), "bfloat16" if bf16 else "float32"), compiled():
             loss = loss_of(model)
         loss.backward()
         optimizer.step()
@@ -179,16 +181,13 @@ def measure(
     for rank in ranks or of.ranks:
         alternatives = against | {"dense": dense}
         if compiles:
-            torch.compiler.reset()  # else the ranks before count as recompilations of this one
-            alternatives["compiled"] = training_step(torch.compile(network), optimizer, loss_of, device, bf16)
+            alternatives["compiled"] = training_step(network, optimizer, loss_of, device, bf16, True)
         for method in ["rebuild"] * rebuild + ["ours"]:
             model = low_rank(of.build, of.include, rank, method == "rebuild").to(device)
             low_rank_optimizer = adamw(model, device)
             alternatives[method] = training_step(model, low_rank_optimizer, loss_of, device, bf16)
         if compiles:
-            alternatives["ours, compiled"] = training_step(
-                torch.compile(model), low_rank_optimizer, loss_of, device, bf16
-            )
+            alternatives["ours, compiled"] = training_step(model, low_rank_optimizer, loss_of, device, bf16, True)
         if network._forward_pre_hooks and device == "cpu":
             for method, copied in (("dense", network), ("ours", model)):
                 unordered = deepcopy(copied)

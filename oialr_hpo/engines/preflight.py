@@ -10,6 +10,7 @@ from oialr_hpo.engines.process import TrainingProcess
 from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.experiment import OBJECTIVE, Experiment, ExperimentError
 from oialr_hpo.experiment.objective import GIVEN
+from oialr_hpo.experiment.settings import COMPILE_SECONDS
 from oialr_hpo.tasks import Split
 from oialr_hpo.training.faults import Outcome
 
@@ -17,7 +18,7 @@ REHEARSAL = "oialr_hpo.training.rehearsal:rehearse"
 FINDING = "oialr_hpo.training.finding:find"
 COMPARING = "oialr_hpo.training.step_in_bfloat16:compare"
 IMPORT_SECONDS, LONGEST_SECONDS = 120.0, 30.0
-"""What the imports and then the rehearsal may take; one that takes longer has found nothing."""
+"""What the imports and then the rehearsal may take, besides compiling; one that takes longer has found nothing."""
 
 
 def rehearse(
@@ -46,7 +47,8 @@ def rehearse(
         return find(experiment, threads, stop=stop)
     plain = {"seed": experiment.seed, "threads": threads, "data_dir": data_dir}
     content = experiment.fixed().dump()
-    return _carried_out([Job(REHEARSAL, content, plain | {"split": split}) for split in splits], threads, stop)
+    jobs = [Job(REHEARSAL, content, plain | {"split": split}) for split in splits]
+    return _carried_out(jobs, threads, stop, LONGEST_SECONDS + experiment.training.compile * COMPILE_SECONDS)
 
 
 def find(
@@ -73,20 +75,22 @@ def time_in_bfloat16(
     return share
 
 
-def _carried_out(jobs: Sequence[Job], threads: int, stop: StopRequest | None) -> TrainingProcess:
+def _carried_out(
+    jobs: Sequence[Job], threads: int, stop: StopRequest | None, longest: float = LONGEST_SECONDS
+) -> TrainingProcess:
     process = TrainingProcess(threads)
     try:
         process.wait_until_ready()
         for job in jobs:
             process.submit(job)
-            _watch(process, stop)
+            _watch(process, stop, longest)
     except BaseException:
         process.kill()
         raise
     return process
 
 
-def _watch(process: TrainingProcess, stop: StopRequest | None) -> dict[str, Any]:
+def _watch(process: TrainingProcess, stop: StopRequest | None, longest: float = LONGEST_SECONDS) -> dict[str, Any]:
     """The last record of its job, if there is one in time."""
     last: dict[str, Any] = {}
     deadline = time.monotonic() + IMPORT_SECONDS
@@ -96,7 +100,7 @@ def _watch(process: TrainingProcess, stop: StopRequest | None) -> dict[str, Any]
                 process.answer(Verdict.GO_ON)
                 last = record
                 if not record:  # all is imported
-                    deadline = time.monotonic() + LONGEST_SECONDS
+                    deadline = time.monotonic() + longest
             case ("end", outcome, reason, fit):
                 if outcome is not Outcome.FINISHED:
                     died = str(reason).startswith("the training process")

@@ -16,6 +16,9 @@ OF_ALL_OPTIMIZERS = {
     "params": "the network",
 }
 
+COMPILE_SECONDS = 60.0
+"""What compiling may add to a rehearsal."""
+
 
 class Training(Section):
     """The training loop."""
@@ -36,6 +39,7 @@ class Training(Section):
     precision: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: bfloat16 on a GPU; on a CPU `check` says if it pays"
     )
+    compile: bool = Field(False, description="steps by torch.compile; seconds of compiling at first and at cuts")
     patience: int | None = Field(None, ge=1, description="epochs without a better score before the run ends")
     track: int = Field(0, ge=0, description="compare all weights with so many epochs before (paper: 5); 0: off")
 

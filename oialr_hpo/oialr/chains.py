@@ -59,8 +59,11 @@ def _many_rows(x: Tensor, size: int) -> bool:
 
 
 def _affine(z: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """z matrix^T + bias. CPUs add a bias in a pass of its own; with a thin z a column of ones is cheaper."""
-    if bias is None or z.device.type != "cpu" or 8 * z.shape[-1] > matrix.shape[0]:
+    """z matrix^T + bias. CPUs add a bias in a pass of its own; with a thin z a column of ones is cheaper.
+
+    Compiled code is to serve any rank.
+    """
+    if bias is None or z.device.type != "cpu" or torch.compiler.is_compiling() or 8 * z.shape[-1] > matrix.shape[0]:
         return F.linear(z, matrix, bias)
     ones = z.new_ones(*z.shape[:-1], 1)
     return F.linear(torch.cat([z, ones], -1), torch.cat([matrix, bias.unsqueeze(1)], 1))

@@ -26,13 +26,13 @@ from oialr_hpo.oialr.pointwise import PointwiseConv1d
 def chain_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
     """Multiply-adds, times two, of one pass through the frozen bases, forward or forward and backward."""
     forward = 2 * rows * r * (m + n) + 2 * r * r * min(rows, m)
-    return forward + backward * (2 * rows * r * (m + n) + 2 * r * r * (rows + min(rows, n)))
+    return forward + (2 * rows * r * (m + n) + 2 * r * r * (rows + min(rows, n)) if backward else 0)
 
 
 def dense_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
     """The same through a rebuilt W, whose gradient is projected on Sigma."""
     product, rebuilding = 2 * rows * m * n, 2 * m * n * r + 2 * r * r * min(m, n)
-    return product + rebuilding + backward * (2 * product + rebuilding)
+    return product + rebuilding + (2 * product + rebuilding if backward else 0)
 
 
 class Shell:

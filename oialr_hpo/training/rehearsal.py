@@ -13,6 +13,7 @@ from torch import nn
 
 from oialr_hpo.experiment import Experiment
 from oialr_hpo.experiment.metrics import METRICS
+from oialr_hpo.experiment.settings import COMPILE_SECONDS
 from oialr_hpo.mistake import Mistake, described, hint
 from oialr_hpo.runs.record import RecordError, key
 from oialr_hpo.tasks import Split, Task, load_task
@@ -21,7 +22,7 @@ from oialr_hpo.training.loop import Diverged, train
 from oialr_hpo.training.objective import build_task
 
 PATIENCE = 10.0
-"""Seconds: a rehearsal that has not ended by then ends, without having found anything."""
+"""Seconds: a rehearsal that has not ended by then ends, without having found anything; compiling comes on top."""
 DATA = "the data"
 PROGRESS = [metric.name for metric in METRICS.values() if metric.progress]
 AT_END = [metric.name for metric in METRICS.values() if metric.at_end]
@@ -55,7 +56,7 @@ def rehearse(
     except LookupError as error:
         raise Mistake(f"task: {error}") from error
     yield {}
-    stage = Stage(time.monotonic() + PATIENCE)
+    stage = Stage(time.monotonic() + PATIENCE + experiment.training.compile * COMPILE_SECONDS)
     try:
         record = _rehearsed(experiment, stage, seed, devices.choose(worker), data_dir, split)
     except OutOfTime:

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from oialr_hpo.experiment import Training
 from oialr_hpo.methods import Method
 from oialr_hpo.training import devices
+from oialr_hpo.training.compilation import compiling
 from oialr_hpo.training.data_parallel import Replicas
 from oialr_hpo.training.step_time import StepTime
 
@@ -24,6 +25,7 @@ class Stepper:
         method: with the network and its optimizer.
 
     Attributes:
+        compiled: the context in which losses are computed.
         scaler: of the gradients in float16; it does nothing otherwise.
         steps: made so far.
         waited: seconds spent waiting for batches, so far.
@@ -33,6 +35,7 @@ class Stepper:
     def __init__(self, model: nn.Module, method: Method, settings: Training, device: torch.device, replicas: Replicas):
         self.model, self.method, self.settings = model, method, settings
         self.device, self.replicas = device, replicas
+        self.compiled = compiling(model, device, settings.compile)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
         self.steps, self.waited, self.time = 0, 0.0, StepTime(device)
 
@@ -99,7 +102,7 @@ class _Step:
         for i in range(self._count):
             batch, weight = self._batch(i)
             with self._all.replicas.apart(model, i + 1 < self._count):
-                with devices.autocast(self._all.device, self._all.settings.precision):
+                with devices.autocast(self._all.device, self._all.settings.precision), self._all.compiled():
                     loss = weight * self._all.method.loss(model, batch) / self._count
                 self._all.scaler.scale(loss).backward()
             total += loss.detach()

@@ -100,7 +100,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"searching", r"mpirun -n 2 .*--resume", Parse(ELSEWHERE)),
     (r"searching", r"search vit_digits --jobs 2$", Parse("README runs it")),
     (r"searching|measured", r"(search|train|check) vit_cifar", Parse(GPUS)),
-    (r"measured", r"train vit_digits --seeds 1 2 3 4 5", Parse(HOURS)),
+    (r"measured", r"train vit_digits --seeds", Parse(HOURS)),
     (r"searching", r"search vit_digits .*when:", run("--trials 3 --jobs 1", simulated=True)),
     (r"searching", r"search vit_digits .*prior:", run("--trials 3 --jobs 1", simulated=True)),
     (r"experiment", r"search vgg_digits .*rigl$", run("--trials 2", simulated=True)),

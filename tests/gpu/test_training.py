@@ -70,8 +70,10 @@ def test_a_checkpoint_of_a_gpu_goes_on_elsewhere(
     assert [record["epoch"] for record in records] == [2, 3, 4] and records[-1]["device"] == "cpu"
 
 
-def test_a_training_step_with_its_batch_never_waits_for_the_gpu(gpu: torch.device) -> None:
-    experiment = load("vit_digits", ["oialr.delay=2", "oialr.frequency=1000", "training.epochs=100"]).fixed()
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_a_training_step_with_its_batch_never_waits_for_the_gpu(compiled: str, gpu: torch.device) -> None:
+    changes = ["oialr.delay=2", "oialr.frequency=1000", "training.epochs=100", f"training.compile={compiled}"]
+    experiment = load("vit_digits", changes).fixed()
     task = build_task(experiment, seed=0, device=gpu, data_dir=None)
     model = task.build_model().to(gpu)
     optimizer = make_optimizer(model, experiment.training, 1e-3)

@@ -87,7 +87,6 @@ def create_optimizer(
         ValueError: it does not know an argument.
     """
     import torch
-    from timm.optim import create_optimizer_v2
 
     own = {key: tuple(each) if isinstance(each, list) else each for key, each in arguments.items()}
     given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, **own}
@@ -98,6 +97,8 @@ def create_optimizer(
         elif ":" in name:
             kind = load_optimizer(name)
         else:
+            from timm.optim import create_optimizer_v2
+
             return create_optimizer_v2(groups, name, momentum=momentum, **given)
         if "momentum" in inspect.signature(kind).parameters:
             given = {"momentum": momentum, **given}

@@ -1,10 +1,15 @@
-"""The optimizer of an experiment, with a network's parameters in their groups."""
+"""The optimizer of an experiment, with a network's parameters in their groups.
+
+timm is imported only where a training uses it: with torchvision it takes nearly as long as torch. torch's compiler,
+which every optimizer imports, is imported before a training begins, whose network it would otherwise keep alive.
+"""
 
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+import torch._dynamo  # noqa: F401
 from torch import nn
 
 from oialr_hpo.experiment import Training
@@ -40,6 +45,8 @@ def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
                 f"training.layer_decay: {type(model).__name__} does not tell its layers, as timm's networks do by "
                 "group_matcher; set it to 1"
             )
+        from timm.optim import param_groups_layer_decay
+
         groups: list[Any] = param_groups_layer_decay(
             model,
             settings.weight_decay,
@@ -50,5 +57,11 @@ def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
         return groups
     if settings.decay_bias_and_norm:
         return model.parameters()
-    groups = param_groups_weight_decay(model, settings.weight_decay, no_weight_decay_list=exempt)
-    return groups
+    without: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatch(name, each) for each in exempt)
+            (without if spared or not settings.weight_decay else decayed).append(parameter)
+    kinds = (without, 0.0), (decayed, settings.weight_decay)
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in kinds if parameters]

@@ -91,7 +91,7 @@ def injected(experiment: Experiment, *, seed: int, **_: Any) -> Iterator[dict[st
     """A third of the trials end badly; most of these raise or yield no number, some lose their process, a few hang."""
     yield {"epoch": 1, "error": 0.5, "trainable_percent": 10.0}
     kind = seed // 3 % 12 if seed % 3 == 0 else None
-    if kind in (4, 5, 6) and seed % 108 >= 36:
+    if kind in (4, 5, 6) and seed % 324 >= 36:
         kind = 0
     if kind == 6:
         time.sleep(600)

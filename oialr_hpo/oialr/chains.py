@@ -142,8 +142,16 @@ def mix_channels(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _input_gradient(dy: Tensor, weight: Tensor, x_shape: torch.Size, geometry: Any) -> Tensor:
-    shape_only = dy.new_empty(1).expand(x_shape)
-    return _convolution_backward(dy, shape_only, weight, geometry, [True, False, False])[0]
+    """In memory as dy is, which torch tells by an x of which it reads nothing."""
+    x = torch.empty(x_shape, dtype=dy.dtype, device=dy.device, memory_format=_memory_format(dy))
+    return _convolution_backward(dy, x, weight, geometry, [True, False, False])[0]
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    side_by_side = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if side_by_side and x.is_contiguous(memory_format=side_by_side) and not x.is_contiguous():
+        return side_by_side
+    return torch.contiguous_format
 
 
 def _convolution_backward(dy: Tensor, x: Tensor, weight: Tensor, geometry: Any, mask: list[bool]) -> tuple[Tensor, ...]:

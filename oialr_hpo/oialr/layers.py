@@ -22,6 +22,10 @@ from oialr_hpo.oialr.chains import conv_chain, convolution, linear_chain, mix_ch
 from oialr_hpo.oialr.distributed import HOOKS
 from oialr_hpo.oialr.pointwise import PointwiseConv1d
 
+LARGE = 2**20
+"""Numbers in and out of a convolution of kernel size 1 from which on oneDNN's, channels side by side, takes less time
+than a product of matrices (`benchmark layers --cases conv1x1 --channels-last`): what no longer fits into a cache."""
+
 
 def chain_flops(rows: int, m: int, n: int, r: int, backward: bool = True) -> int:
     """Multiply-adds, times two, of one pass through the frozen bases, forward or forward and backward."""
@@ -215,7 +219,7 @@ class LowRankConv(LowRank):
 
     def forward(self, input: Tensor) -> Tensor:
         x, channels = input, -len(self.kernel_size) - 1
-        if self._is_pointwise and (rows := x.movedim(channels, -1)).is_contiguous():
+        if self._is_linear(x) and (rows := x.movedim(channels, -1)).is_contiguous():
             return self.on_rows(rows).movedim(-1, channels)
         if self._pads_beforehand:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -224,9 +228,17 @@ class LowRankConv(LowRank):
             return self._convolve(x.unsqueeze(0)).squeeze(0)
         return self._convolve(x)
 
-    @property
-    def _is_pointwise(self) -> bool:
-        return max(*self.kernel_size, *self.stride) == 1 and not any(self._reversed_padding_repeated_twice)
+    def _is_linear(self, x: Tensor) -> bool:
+        """Whether positions are alone, and a product of matrices is faster: of large images convolutions are.
+
+        Compiled and exported code, which is to serve any number of rows, goes by what holds for many.
+        """
+        if max(*self.kernel_size, *self.stride) > 1 or any(self._reversed_padding_repeated_twice):
+            return False
+        if len(self.kernel_size) == 1:
+            return True
+        m, n = self.u.shape[0], self.vt.shape[1]
+        return not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and x.numel() // n * (m + n) < LARGE
 
     @property
     def _pads_beforehand(self) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parameter import Parameter
 
-from oialr_hpo.oialr import OIALR
+from oialr_hpo.oialr import OIALR, layers
 from oialr_hpo.oialr.conversion import frozen
 from oialr_hpo.oialr.layers import LowRankConv, LowRankLinear, chain_flops, dense_flops
 from oialr_hpo.oialr.pointwise import PointwiseConv1d
@@ -256,6 +256,19 @@ def test_a_pointwise_convolution_of_channels_that_lie_last_is_a_linear_layer(kin
     plain = (nn.Conv1d if kind is PointwiseConv1d else kind)(7, 6, 1).double()
     plain.load_state_dict(dense.state_dict())
     torch.testing.assert_close(dense(x), plain(x))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1)])
+def test_images_keep_their_order_in_memory_forward_and_back(kernel, stride, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(layers, "LARGE", 0)
+    dense = nn.Conv2d(7, 6, kernel, stride).double()
+    low_rank = LowRankConv(dense, *factors(6, 7 * kernel**2, 2))
+    x = torch.randn(3, 7, 5, 4, dtype=torch.float64).to(memory_format=torch.channels_last)
+    assert_same_as_dense(low_rank, dense, x)
+    y = low_rank(x.requires_grad_())
+    (dx,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert y.is_contiguous(memory_format=torch.channels_last) and dx.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("bias", [True, False])

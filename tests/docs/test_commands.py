@@ -137,7 +137,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"cluster", r"check vit_digits", Parse(ELSEWHERE)),
     (r"measured", r"reproduce vit_digits", run("--methods dense --seeds 0 --jobs 1", DIGITS | {"trials": 2})),
     (r"tuning", r"benchmark importance", Parse("the benchmark's test runs it over made-up records")),
-    (r"tuning", r"reproduce vit_cifar_narrow", Parse(HOURS)),
+    (r"tuning|measured", r"reproduce vit_cifar_narrow", Parse(HOURS)),
     (r"measured", r"reproduce table", Parse(GPUS)),
     (
         r"measured",

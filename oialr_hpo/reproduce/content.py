@@ -125,9 +125,10 @@ def _row(of: Row, measured: Measured | None, paper: Mapping[str, Any]) -> dict[s
             "training_seconds": usage.training,
             "elapsed_seconds": usage.elapsed,
             "best": winner.trial.settings,
-            "elsewhere": str(measured.searched.path) if measured.elsewhere else None,
         }
-    if measured.searched and not measured.elsewhere:
+        if measured.elsewhere:
+            row["search"]["elsewhere"] = str(measured.searched.path)
+            return row
         again = _complete(measured.again) if measured.again else []
         row["selection"] = {
             "direction": measured.searched.experiment.score.goals[0].direction,

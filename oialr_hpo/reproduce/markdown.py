@@ -96,7 +96,7 @@ def _cost(row: Mapping[str, Any]) -> str:
     cost = (
         f"{search['trials']} trials of {search['settings']} settings, {clock(search['training_seconds'])} of training"
     )
-    return f"none here; in {search['elsewhere']} {cost}" if search["elsewhere"] else cost
+    return f"none here; in {search['elsewhere']} {cost}" if "elsewhere" in search else cost
 
 
 def _pairs(experiment: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from torch.nn.parameter import Parameter
 
 from oialr_hpo.oialr import OIALR, layers
 from oialr_hpo.oialr.conversion import frozen
-from oialr_hpo.oialr.layers import LowRankConv, LowRankLinear, chain_flops, dense_flops
+from oialr_hpo.oialr.costs import chain_flops, dense_flops
+from oialr_hpo.oialr.layers import LowRankConv, LowRankLinear
 from oialr_hpo.oialr.pointwise import PointwiseConv1d
 
 

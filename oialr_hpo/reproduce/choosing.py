@@ -8,7 +8,7 @@ from oialr_hpo.experiment import Experiment, ExperimentError
 from oialr_hpo.methods import METHODS as BUILT_IN
 from oialr_hpo.methods import load_method, name_of
 from oialr_hpo.mistake import hint
-from oialr_hpo.reproduce.comparison import DENSE, METHODS, STATES, Comparison, Row, is_there
+from oialr_hpo.reproduce.comparison import DENSE, METHODS, STATES, Comparison, Found, Row, is_there
 from oialr_hpo.reproduce.variants import RATES, load, scaled, shorten
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.ranking import best
@@ -74,19 +74,21 @@ def compare(
     trials = max(each.trials for each in short.values())
     alike = {method: each.model_copy(update={"trials": trials}) for method, each in short.items()}
     tuned = dict.fromkeys(name_of(row.method or own.method) for row in wanted if row.tuned)
-    found = {method: _search(tuned_in / f"search-{method}") for method in tuned} if tuned_in else {}
+    found = {method: _found(tuned_in / f"search-{method}", rates) for method in tuned} if tuned_in else {}
     by_name = {method: alike[method] for method in others if method}
-    comparison = Comparison(name, alike[None], original, others=by_name, found=found, rates=rates)
+    comparison = Comparison(name, alike[None], original, others=by_name, found=found)
     return comparison, list(dict.fromkeys(row.name for row in wanted))
 
 
 def _with_rates(experiment: Experiment, factor: float) -> Experiment:
     """The experiment with its learning rates multiplied."""
-    return experiment.with_settings(scaled({key: experiment.value(key) for key in RATES if factor != 1}, factor))
+    if factor == 1:
+        return experiment
+    return experiment.with_settings(scaled({key: experiment.value(key) for key in RATES}, factor))
 
 
-def _search(path: Path) -> RunDirectory:
-    """A search that found something.
+def _found(path: Path, rates: float) -> Found:
+    """The best settings of a search, with their learning rates multiplied.
 
     Raises:
         ExperimentError: there is none.
@@ -94,9 +96,9 @@ def _search(path: Path) -> RunDirectory:
     run = RunDirectory(path)
     if not run.used:
         raise ExperimentError(f"{path} holds no search; name the directory that has it, as of a finished comparison")
-    if not best(run.trials()):
+    if not (winners := best(run.trials())):
         raise ExperimentError(f"{path}: no trial has ended; go on with that search first")
-    return run
+    return Found(run, scaled(winners[0].settings, rates))
 
 
 def _changes_of(method: str | None, changes: Iterable[str], rows: Iterable[Row]) -> list[str]:

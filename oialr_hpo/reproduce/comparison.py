@@ -7,9 +7,8 @@ from typing import Any
 
 from oialr_hpo import methods
 from oialr_hpo.experiment import Experiment
-from oialr_hpo.reproduce.variants import for_dense, for_method, scaled
+from oialr_hpo.reproduce.variants import for_dense, for_method
 from oialr_hpo.runs.directory import RunDirectory
-from oialr_hpo.runs.ranking import best
 
 DENSE, STATES = "dense", ("untuned", "tuned")
 
@@ -80,6 +79,14 @@ class Measured:
     elsewhere: bool = False
 
 
+@dataclass(frozen=True)
+class Found:
+    """Settings for tuned rows, and the search of another comparison that found them."""
+
+    searched: RunDirectory
+    settings: Mapping[str, Any]
+
+
 @dataclass
 class Comparison:
     """The rows of one experiment, as far as they were measured.
@@ -89,9 +96,7 @@ class Comparison:
         original: as its file says, at full scale.
         rows: by name.
         others: the experiment with other methods, by their names.
-        found: searches of another comparison, by method, whose best settings tuned rows have; empty: they are
-            searched here.
-        rates: what the learning rates of all rows were multiplied with, and those of `found` are.
+        found: what tuned rows have from another comparison, by method; empty: they are searched here.
     """
 
     experiment_name: str
@@ -99,8 +104,7 @@ class Comparison:
     original: Experiment
     rows: dict[str, Measured] = field(default_factory=dict)
     others: Mapping[str, Experiment] = field(default_factory=dict)
-    found: Mapping[str, RunDirectory] = field(default_factory=dict)
-    rates: float = 1.0
+    found: Mapping[str, Found] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -118,13 +122,10 @@ class Comparison:
         else:
             experiment = for_method(self.others[row.method] if row.method else self.experiment)
         elsewhere = self.elsewhere(row)
-        if not elsewhere:
-            return experiment
-        (winner,) = best(elsewhere.trials())
-        return experiment.with_settings(scaled(winner.settings, self.rates))
+        return experiment.with_settings(elsewhere.settings) if elsewhere else experiment
 
-    def elsewhere(self, row: Row) -> RunDirectory | None:
-        """The search of another comparison that found a row's settings."""
+    def elsewhere(self, row: Row) -> Found | None:
+        """What a row has from another comparison."""
         return self.found.get(methods.name_of(row.method or self.experiment.method)) if row.tuned else None
 
     def searches(self, row: Row) -> bool:

@@ -76,8 +76,9 @@ class Runner:
             seeds = [seed for seed in self.seeds if seed != winner.seed]
             if seeds:
                 again = self._run(f"{row.folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
-        elsewhere = self.comparison.elsewhere(row)
-        return Measured(tested, searched or elsewhere, again, elsewhere=elsewhere is not None)
+        if elsewhere := self.comparison.elsewhere(row):
+            return Measured(tested, elsewhere.searched, elsewhere=True)
+        return Measured(tested, searched, again)
 
     def _tune(self, name: str, experiment: Experiment) -> tuple[RunDirectory, Experiment]:
         """Search, and give the experiment with the best settings."""

@@ -4,9 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+
 ruff check .
 mypy
-mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
+mkdocs build --strict --quiet --site-dir "$site"
 python -m compileall -q oialr_hpo tests  # once for all processes that tests start
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # a test worker per core
 python -m pytest -n auto --dist worksteal "$@"

@@ -1,11 +1,10 @@
 """The optimizer of an experiment, with a network's parameters in their groups.
 
-timm is imported only where a training uses it: with torchvision it takes nearly as long as torch. torch's compiler,
-which every optimizer imports, is imported before a training begins, whose network it would otherwise keep alive.
+timm is imported where it is used: with torchvision it takes nearly as long as torch. torch's compiler, which every
+optimizer imports, is imported before a training begins, whose network it would otherwise keep alive.
 """
 
 from collections.abc import Collection, Iterable
-from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -57,11 +56,7 @@ def parameter_groups(model: nn.Module, settings: Training) -> Iterable[Any]:
         return groups
     if settings.decay_bias_and_norm:
         return model.parameters()
-    without: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            spared = parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatch(name, each) for each in exempt)
-            (without if spared or not settings.weight_decay else decayed).append(parameter)
-    kinds = (without, 0.0), (decayed, settings.weight_decay)
-    return [{"params": parameters, "weight_decay": decay} for parameters, decay in kinds if parameters]
+    from timm.optim import param_groups_weight_decay
+
+    by_decay: list[Any] = param_groups_weight_decay(model, settings.weight_decay, no_weight_decay_list=exempt)
+    return by_decay

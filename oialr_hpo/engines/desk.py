@@ -34,7 +34,7 @@ class Ticket:
     Attributes:
         number: of the trial, counted over all workers and sessions.
         settings: what it tries; None: the sampler proposes.
-        seed: of the trial.
+        seed: of the trial, unless its settings name one.
         epochs: records of an attempt that was interrupted or paused, whose checkpoint may save some of the work.
         seconds: of training that attempt had spent, and `setup_seconds` before it.
         attempt: at this trial, from 1 on.

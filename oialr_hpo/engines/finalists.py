@@ -39,7 +39,7 @@ class Finalists:
     """
 
     def __init__(self, experiment: Experiment, earlier: Iterable[Trial] = ()):
-        self.budget = experiment.finalists.budget(experiment.trials)
+        self.budget = experiment.finalist_trainings
         self._count = experiment.finalists.count or max(2, math.ceil(self.budget / 2))
         self._several_goals = len(experiment.score.metrics) > 1
         self.trials: list[Trial] = []

@@ -34,7 +34,7 @@ def begun(
     watch = shlex.join(["python", "-m", "oialr_hpo.status", str(path), "--watch"])
     limit = f", at most {experiment.time_limit}" if experiment.time_limit else ""
     stops = ", bad ones stopped early" if experiment.early_stopping.enabled else ""
-    if finalists := experiment.finalists.budget(experiment.trials):
+    if finalists := experiment.finalist_trainings:
         stops += f", {finalists} of them train the best settings again"
     if experiment.stop_when is not None:
         stops += f", fewer once a better one is less likely than {experiment.stop_when:.0%}"

@@ -28,7 +28,7 @@ class Prospect:
     def __init__(self, experiment: Experiment):
         assert experiment.stop_when is not None
         self._enough, self._space = experiment.stop_when, experiment.space
-        self._proposals = experiment.trials - experiment.finalists.budget(experiment.trials)
+        self._proposals = experiment.trials - experiment.finalist_trainings
         self._judged = 0  # so many trials had ended
 
     def asks_for_noise(self, left: int, finalists: int) -> bool:

@@ -90,9 +90,10 @@ def _check_stop_when(experiment: Experiment, where: str) -> None:
     if len(experiment.score.goals) > 1:
         raise ExperimentError(f"{where}: stop_when: with several goals there is no winner; leave it out")
     finalists = experiment.finalists
-    if finalists.budget(experiment.trials) < NOISE_REPEATS:
+    if experiment.finalist_trainings < NOISE_REPEATS:
         needed = math.ceil(NOISE_REPEATS / finalists.share)
         how = f"set trials to {needed} or more" if finalists.count != 0 else "take finalists.count: 0 back"
+        how = "do not search the seed" if "seed" in experiment.search else how
         why = f"needs {NOISE_REPEATS} trainings of finalists, which tell the noise"
         raise ExperimentError(f"{where}: stop_when: {why}; {how}, or leave it out")
 

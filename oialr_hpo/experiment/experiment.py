@@ -162,6 +162,11 @@ class Experiment(Section):
         """Epochs of a trial with these searched settings."""
         return int(settings.get("training.epochs", self.training.epochs))
 
+    @property
+    def finalist_trainings(self) -> int:
+        """Of its trials; none where the seed is searched: there are no fresh ones then."""
+        return 0 if "seed" in self.search else self.finalists.budget(self.trials)
+
     def starts(self) -> list[dict[str, Value]]:
         """The searched settings of each entry of `start_from`, filled up from the file's own values."""
         return [self.start(start) for start in self.start_from]

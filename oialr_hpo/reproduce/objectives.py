@@ -1,4 +1,4 @@
-"""What a trial of a comparison does: it is trained with a given seed, and measured on either split."""
+"""What a trial of a comparison does that reports settings: it is trained, and measured on the test split."""
 
 from collections.abc import Generator
 from typing import Any
@@ -7,14 +7,9 @@ from oialr_hpo.experiment import Experiment
 from oialr_hpo.training.objective import evaluate
 
 
-def on_validation_split(experiment: Experiment, **arguments: Any) -> Generator[dict[str, Any], Any, None]:
-    """An objective: as a search trains, with the experiment's seed."""
-    yield from evaluate(experiment, **arguments | {"seed": experiment.seed})
-
-
 def on_test_split(experiment: Experiment, **arguments: Any) -> Generator[dict[str, Any], Any, None]:
     """An objective: tested once, at the end; only that record is scored."""
-    records = evaluate(experiment, **arguments | {"seed": experiment.seed, "split": "test"})
+    records = evaluate(experiment, **arguments | {"split": "test"})
     measured = {*experiment.score.metrics, *experiment.constraints}
     record, answer = None, None
     try:

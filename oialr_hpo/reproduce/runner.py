@@ -11,8 +11,8 @@ from oialr_hpo.engines.signals import StopRequest
 from oialr_hpo.engines.worker import threads_per_worker
 from oialr_hpo.experiment import OBJECTIVE, Experiment
 from oialr_hpo.methods import name_of
-from oialr_hpo.reproduce import objectives
 from oialr_hpo.reproduce.comparison import Comparison, Measured, Row
+from oialr_hpo.reproduce.objectives import on_test_split
 from oialr_hpo.reproduce.plan import TimeBox
 from oialr_hpo.reproduce.variants import repeated
 from oialr_hpo.runs.directory import RunDirectory
@@ -21,7 +21,7 @@ from oialr_hpo.runs.printing import tell
 from oialr_hpo.runs.ranking import best
 
 OUT_OF_TIME = "the time is over"
-ON_VALIDATION_SPLIT, ON_TEST_SPLIT = (f"{objectives.__name__}:on_{split}_split" for split in ("validation", "test"))
+ON_TEST_SPLIT = f"{on_test_split.__module__}:{on_test_split.__name__}"
 
 
 def rehearse(new: Iterable[Experiment], data_dir: Path | None) -> None:
@@ -75,7 +75,7 @@ class Runner:
             (winner,) = best(searched.trials())
             seeds = [seed for seed in self.seeds if seed != winner.seed]
             if seeds:
-                again = self._run(f"{row.folder}-again", repeated(experiment, seeds), ON_VALIDATION_SPLIT)
+                again = self._run(f"{row.folder}-again", repeated(experiment, seeds))
         if elsewhere := self.comparison.elsewhere(row):
             return Measured(tested, elsewhere.searched, elsewhere=True)
         return Measured(tested, searched, again)

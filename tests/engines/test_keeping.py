@@ -9,10 +9,11 @@ import torch
 
 import oialr_hpo
 from oialr_hpo import Mistake, export, search
+from oialr_hpo.experiment import load
 from oialr_hpo.runs.directory import RunDirectory
 from oialr_hpo.runs.trial import State
 from oialr_hpo.runs.weights import described
-from oialr_hpo.training.objective import build_task
+from oialr_hpo.training.objective import build_task, evaluate
 from tests.engines.test_propulate import SCRIPT, mpirun, needs_mpi
 from tests.engines.test_search import run
 from tests.tiny_task import tiny
@@ -103,6 +104,17 @@ def test_an_exported_trial_has_its_network_beside_it(
         export.main([str(searched.path), *out])
     assert "run-1.safetensors is no export of a search; move it away" in capsys.readouterr().err
     assert networks[0].read_bytes() == b"my own"
+
+
+def test_a_trial_is_trained_with_the_seed_that_is_searched(tmp_path: Path) -> None:
+    lines = {"search": {"seed": {"choices": [7, 3]}}, "start_from": [{"seed": 7}, {"seed": 3}], "trials": 2}
+    finished = search.run(tiny(**lines, **{"dense_baseline": False}), out=tmp_path / "run")
+    trials = finished.trials()
+    assert [trial.seed for trial in trials] == [trial.settings["seed"] for trial in trials] == [7, 3]
+    for trial, file in zip(trials, export.export_trials(finished, [0, 1], tmp_path), strict=True):
+        again = load(str(file))
+        assert again.seed == trial.seed
+        assert [*evaluate(again, seed=again.seed)][-1]["mse"] == trial.metrics["mse"]
 
 
 def test_a_damaged_network_is_said(searched: RunDirectory, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_what_promises_much_is_gone_on_with(experiment: Experiment) -> None:
     ("changes", "says"),
     [
         ({"finalists.count": 0}, "stop_when: needs 3 trainings of finalists, which tell the noise"),
+        ({"search": "{seed: {int: [0, 99]}}", "start_from": "[]"}, "do not search the seed, or leave it out"),
         ({"trials": 8}, "set trials to 12 or more"),
         ({"score.minimize": ["error", "trainable_percent"]}, "stop_when: with several goals there is no winner"),
     ],

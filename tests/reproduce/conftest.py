@@ -14,6 +14,5 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oialr_hpo.reproduce.picture.picture", lambda *_: None)
     monkeypatch.setattr(reproduce, "rehearse", lambda *_: None)
     monkeypatch.setattr("oialr_hpo.experiment.prepare_data", lambda *_: None)
-    for name in ("ON_VALIDATION_SPLIT", "ON_TEST_SPLIT"):
-        monkeypatch.setattr(runner, name, MADE_UP)
+    monkeypatch.setattr(runner, "ON_TEST_SPLIT", MADE_UP)
     monkeypatch.setattr(runner.Runner._run, "__defaults__", (MADE_UP,))

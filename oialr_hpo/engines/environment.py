@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 PACKAGES = ("oialr_hpo", "torch", "torchvision", "timm", "propulate", "mpi4py", "optuna", "numpy")
@@ -36,9 +36,14 @@ def _program() -> list[str]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit of the checkout that this package runs from, if it is one; `-dirty` where its modules differ."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        _git("ls-files", "--error-unmatch", "__init__.py")  # an installed package may lie in somebody's checkout
+        return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if _git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(files("oialr_hpo")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

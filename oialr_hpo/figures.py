@@ -12,7 +12,7 @@ from oialr_hpo.utilization.kept import holds_analyses, read_all
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser().parse_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     out = options.out or options.runs[0] / "figures"
     before = set(out.glob("*.png"))
     if holds_analyses(options.runs[0]):

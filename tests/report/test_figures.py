@@ -64,6 +64,11 @@ def test_any_trials_are_drawn_beside_each_other(run: RunDirectory) -> None:
     ).keys()
 
 
+def test_a_trial_may_stand_behind_its_run(run: RunDirectory, tmp_path: Path) -> None:
+    figures.main([str(run.path), "--trial", "2", str(run.path), "--trial", "3", "--out", str(tmp_path)])
+    assert (tmp_path / "trial-0002-training.png").is_file()
+
+
 def test_more_trials_than_runs_are_one_clear_line(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         figures.main([str(run.path), str(run.path), *("--trial", "1") * 3])

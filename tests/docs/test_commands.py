@@ -138,6 +138,8 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"measured", r"reproduce vit_digits", run("--methods dense --seeds 0 --jobs 1", DIGITS | {"trials": 2})),
     (r"tuning", r"benchmark importance", Parse("the benchmark's test runs it over made-up records")),
     (r"tuning|measured", r"reproduce vit_cifar_narrow", Parse(HOURS)),
+    (r"measured|figures", r"train (tuned/)?vit_cifar_narrow", Parse(HOURS)),
+    (r"tuning|measured|figures", r"(status|report|figures) docs/results", Parse("a clone has them")),
     (r"measured", r"reproduce table", Parse(GPUS)),
     (
         r"measured",
@@ -280,7 +282,8 @@ def parse(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
     module, arguments = module_of(command)
     with monkeypatch.context() as patched, pytest.raises(Read) as stopped:
-        patched.setattr(shared.Parser, "parse_args", stop)
+        for name in ("parse_args", "parse_intermixed_args"):
+            patched.setattr(shared.Parser, name, stop)
         main(module)(arguments)
     (options,) = stopped.value.args
     for option in ("name", "experiment", "file"):

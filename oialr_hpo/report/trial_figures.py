@@ -70,8 +70,9 @@ def draw(trial: Trial, experiment: Experiment, name: str) -> dict[str, Figure]:
         tracked = [record for record in records if record.get(measure) and isinstance(record[measure], Mapping)]
         layers, values = table(tracked, measure) if tracked else ([], np.empty(0))
         if np.isfinite(values).any():
-            since = f"each epoch against {experiment.training.track} epochs before"
-            figure, heat, below = frame(len(layers), f"{title}, {since}\n{name}")
+            apart = experiment.training.track
+            other = "the one before" if apart == 1 else f"{apart} epochs before"
+            figure, heat, below = frame(len(layers), f"{title}, each epoch against {other}\n{name}")
             low = math.floor(20 * np.nanmin(values)) / 20
             heat_map(figure, heat, epochs(tracked), layers, values, "viridis", (low, 1.0), measure)
             mean_below(below, epochs(tracked), values, measure)

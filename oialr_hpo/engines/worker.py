@@ -120,12 +120,11 @@ class Worker:
         experiment = self.search.experiment.trial(settings)
         if ticket.role is Role.DENSE:
             experiment = experiment.with_settings({"method": "dense"})
-        seed = experiment.seed if "seed" in settings else ticket.seed
         self.trial = Trial(
             number=ticket.number,
             role=ticket.role,
             settings=settings,
-            seed=seed,
+            seed=ticket.seed,
             worker=self.index,
             threads=self.threads,
             attempt=ticket.attempt,
@@ -138,7 +137,7 @@ class Worker:
         self._watch = Stopwatch()
         self.log.start(self.trial)
         arguments = {
-            "seed": seed,
+            "seed": self.trial.seed,
             "worker": self.local_index,
             "threads": self.threads,
             "data_dir": self.search.data_dir,

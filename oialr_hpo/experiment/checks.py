@@ -92,8 +92,11 @@ def _check_stop_when(experiment: Experiment, where: str) -> None:
     finalists = experiment.finalists
     if experiment.finalist_trainings < NOISE_REPEATS:
         needed = math.ceil(NOISE_REPEATS / finalists.share)
-        how = f"set trials to {needed} or more" if finalists.count != 0 else "take finalists.count: 0 back"
-        how = "do not search the seed" if "seed" in experiment.search else how
+        how = f"set trials to {needed} or more"
+        if "seed" in experiment.search:
+            how = "do not search the seed"
+        elif finalists.count == 0:
+            how = "take finalists.count: 0 back"
         why = f"needs {NOISE_REPEATS} trainings of finalists, which tell the noise"
         raise ExperimentError(f"{where}: stop_when: {why}; {how}, or leave it out")
 

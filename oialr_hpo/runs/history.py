@@ -82,7 +82,6 @@ def _trial(attempts: list[Attempt]) -> Trial:
     for count, attempt in enumerate(attempts, 1):
         known = ("number", "settings", "seed", "worker", "threads", "started")
         about = {key: attempt.start[key] for key in known if attempt.start.get(key) is not None}
-        about["seed"] = about["settings"].get("seed", about["seed"])  # earlier versions noted another one
         begun = Trial(**about, role=Role(attempt.start["role"]), attempt=attempt.start.get("attempt") or count)
         if trial and not trial.state.final:  # else it was run again from its beginning
             begun.take_up(trial)

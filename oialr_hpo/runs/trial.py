@@ -57,6 +57,7 @@ class Trial:
     it is to be small (1, as without signs) or large (-1). `violation` sums by how much the constraints are broken (0:
     feasible). `attempt` counts how often the trial began or went on; `seconds` of training and evaluating, and
     `setup_seconds` of what came before (a process that had to start, imports, the data, the network), add them up.
+    `seed` is that of the settings, where it is searched.
     """
 
     number: int
@@ -77,6 +78,10 @@ class Trial:
     seconds: float = 0.0
     setup_seconds: float = 0.0
     epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if isinstance(searched := self.settings.get("seed"), int):
+            self.seed = searched
 
     @property
     def score(self) -> float | None:

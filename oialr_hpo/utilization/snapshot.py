@@ -33,15 +33,17 @@ def snapshot(layers: Sequence[LayerUtilization], title: str, paper: Published | 
     axes.set_xticks(range(1, len(layers) + 1, step), names, rotation=90, fontsize=6.5)
     axes.set_xlabel("layer, from input to output", fontsize=8)
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
-    line = f"\npaper: mean of the weights {paper.original_mlu:.0f} %, utilized {paper.mlu:.0f} %" if paper else ""
-    axes.set_title(f"{title}{line}", fontsize=9, loc="left", pad=22)
+    lines = [title, _means(layers)]
+    if paper:
+        lines.append(f"paper: mean of the weights {paper.original_mlu:.0f} %, utilized {paper.mlu:.0f} %")
+    axes.set_title("\n".join(lines), fontsize=9, loc="left", pad=22)
     return figure
 
 
 def snapshots(results: Sequence[Kept]) -> Figure:
     """Those of several networks, data sets or pretrainings, side by side; below them the utilization of all."""
-    columns = min(COLUMNS, len(results))
-    rows = math.ceil(len(results) / columns)
+    rows = math.ceil(len(results) / COLUMNS)
+    columns = math.ceil(len(results) / rows)
     figure = Figure(figsize=(4.4 * max(2, columns), 3.4 * rows + 3.2), layout="constrained")
     grid, labels = figure.add_gridspec(rows + 1, columns), distinct_labels(results)
     together: Any = figure.add_subplot(grid[rows, :])
@@ -49,8 +51,8 @@ def snapshots(results: Sequence[Kept]) -> Figure:
     for place, (result, label) in enumerate(zip(results, labels, strict=True)):
         axes: Any = figure.add_subplot(grid[place // columns, place % columns])
         draw_ranks(axes, result.layers)
-        axes.legend(frameon=False, fontsize=6.5, loc="best")
-        axes.set_title(f"{label}\n{_sizes(result)}", fontsize=8, loc="left")
+        legend = axes.get_legend_handles_labels()
+        axes.set_title(f"{label}\n{_sizes(result)}\n{_means(result.layers)}", fontsize=8, loc="left")
         family = f"{result.network or result.name}, {result.dataset}"
         color = COLORS[list(members | {family: 0}).index(family) % len(COLORS)]
         members[family] = members.get(family, 0) + 1
@@ -64,11 +66,12 @@ def snapshots(results: Sequence[Kept]) -> Figure:
         }
         text = f"{label}: mean {100 * mean_utilization(result.layers):.0f} %"
         together.plot(depth, utilized, label=text, **look)
+    figure.legend(*legend, frameon=False, fontsize=8, ncols=3, loc="outside upper left")
     _plain(together)
     together.set_ylim(0, 104)
     together.set_ylabel("utilized rank,\n% of the highest", fontsize=8)
     together.set_xlabel("depth, from input to output, %", fontsize=8)
-    together.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.05))
+    together.legend(frameon=False, fontsize=7, ncols=columns, loc="upper left", bbox_to_anchor=(0.0, -0.18))
     return figure
 
 
@@ -78,11 +81,11 @@ def draw_ranks(axes: Axes, layers: Sequence[LayerUtilization]) -> None:
     axes.fill_between(places, highest, step="mid", color="0.93", linewidth=0, label="highest possible")
     axes.plot(
         places, [layer.original_rank for layer in layers], color=GREY, linestyle=(0, (1, 1.2)), marker="o",
-        markersize=2.5, label=f"of the weights: mean {100 * mean_original_utilization(layers):.0f} %",
+        markersize=2.5, label="of the weights",
     )  # fmt: skip
     axes.plot(
         places, [layer.utilized_rank for layer in layers], color=BLUE, marker="o", markersize=2.5,
-        label=f"utilized: mean {100 * mean_utilization(layers):.0f} %",
+        label="utilized",
     )  # fmt: skip
     axes.set_ylim(0, 1.04 * max(highest))
     axes.set_xlim(0.5, len(layers) + 0.5)
@@ -118,6 +121,11 @@ def _sizes(result: Kept) -> str:
         after = f"{in_words(result.parameters)} to {in_words(result.parameters * result.parameters_ratio)}"
     reached = "" if result.reached is None else f"; accuracy {result.original_accuracy:.1f} to {result.reached:.1f} %"
     return f"parameters {after}{reached}"
+
+
+def _means(layers: Sequence[LayerUtilization]) -> str:
+    original, utilized = mean_original_utilization(layers), mean_utilization(layers)
+    return f"mean of the weights {100 * original:.0f} %, utilized {100 * utilized:.0f} %"
 
 
 def in_words(number: float) -> str:

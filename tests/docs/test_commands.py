@@ -138,7 +138,7 @@ RULES: list[tuple[str, str, Run | Parse | Exists]] = [
     (r"measured", r"reproduce vit_digits", run("--methods dense --seeds 0 --jobs 1", DIGITS | {"trials": 2})),
     (r"tuning", r"benchmark importance", Parse("the benchmark's test runs it over made-up records")),
     (r"tuning|measured", r"reproduce vit_cifar_narrow", Parse(HOURS)),
-    (r"measured|figures", r"train ((tuned/)?vit_cifar_narrow|autoformer_ettm2_96)", Parse(HOURS)),
+    (r"measured|figures|tuning", r"train ((tuned/)?vit_cifar_narrow|autoformer_ettm2_96)", Parse(HOURS)),
     (r"figures", r"utilization vgg16_cifar", Parse(HOURS)),
     (r"tuning|measured|figures", r"(status|report|figures) docs/results", Parse("a clone has them")),
     (r"measured", r"reproduce table", Parse(GPUS)),

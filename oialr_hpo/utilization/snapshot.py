@@ -35,7 +35,7 @@ def snapshot(layers: Sequence[LayerUtilization], title: str, paper: Published | 
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
     lines = [title, _means(layers)]
     if paper:
-        lines.append(f"paper: mean of the weights {paper.original_mlu:.0f} %, utilized {paper.mlu:.0f} %")
+        lines.append(f"paper: {_in_percent(paper.original_mlu, paper.mlu)}")
     axes.set_title("\n".join(lines), fontsize=9, loc="left", pad=22)
     return figure
 
@@ -51,7 +51,6 @@ def snapshots(results: Sequence[Kept]) -> Figure:
     for place, (result, label) in enumerate(zip(results, labels, strict=True)):
         axes: Any = figure.add_subplot(grid[place // columns, place % columns])
         draw_ranks(axes, result.layers)
-        legend = axes.get_legend_handles_labels()
         axes.set_title(f"{label}\n{_sizes(result)}\n{_means(result.layers)}", fontsize=8, loc="left")
         family = f"{result.network or result.name}, {result.dataset}"
         color = COLORS[list(members | {family: 0}).index(family) % len(COLORS)]
@@ -66,7 +65,7 @@ def snapshots(results: Sequence[Kept]) -> Figure:
         }
         text = f"{label}: mean {100 * mean_utilization(result.layers):.0f} %"
         together.plot(depth, utilized, label=text, **look)
-    figure.legend(*legend, frameon=False, fontsize=8, ncols=3, loc="outside upper left")
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=3, loc="outside upper left")
     _plain(together)
     together.set_ylim(0, 104)
     together.set_ylabel("utilized rank,\n% of the highest", fontsize=8)
@@ -124,8 +123,11 @@ def _sizes(result: Kept) -> str:
 
 
 def _means(layers: Sequence[LayerUtilization]) -> str:
-    original, utilized = mean_original_utilization(layers), mean_utilization(layers)
-    return f"mean of the weights {100 * original:.0f} %, utilized {100 * utilized:.0f} %"
+    return _in_percent(100 * mean_original_utilization(layers), 100 * mean_utilization(layers))
+
+
+def _in_percent(original: float, utilized: float) -> str:
+    return f"mean of the weights {original:.0f} %, utilized {utilized:.0f} %"
 
 
 def in_words(number: float) -> str:
